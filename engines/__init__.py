@@ -1,0 +1,1 @@
+"""Networks: their table, weights, ONNX graphs, and the backends that run them."""

@@ -1,0 +1,1 @@
+"""Pixel kernels for the CPU, compiled by numba on first use."""

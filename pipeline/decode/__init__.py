@@ -1,0 +1,1 @@
+"""Decoders: a film in, frames with their own timestamps out."""

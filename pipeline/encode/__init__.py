@@ -1,0 +1,1 @@
+"""Encoders: frames in, one verified segment file out."""

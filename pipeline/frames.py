@@ -1,0 +1,223 @@
+"""The values that travel between stages, and what is known about a film. No behaviour beyond checks and arithmetic.
+
+Ownership: whoever receives a frame or a batch owns it and its lease, and either passes both on or releases the lease.
+Arrays of a released lease must not be touched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.uint8] | NDArray[np.uint16]
+Matrix = Literal["bt601", "bt709", "bt2020nc", "rgb"]
+Subsampling = Literal["420", "422", "444"]
+ChromaLocation = Literal["left", "center", "topleft"]
+StreamKind = Literal["video", "audio", "subtitle", "attachment", "data", "other"]
+
+UNSPECIFIED = 2
+"""Code point "unspecified" of ITU-T H.273 for matrix, primaries and transfer."""
+
+
+class Releasable(Protocol):
+    """A buffer lease, as far as stages are concerned."""
+
+    def release(self) -> None:
+        """Give the buffer back. Exactly once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleFormat:
+    """How integer samples in planes become R'G'B': everything that a conversion needs, nothing unspecified."""
+
+    matrix: Matrix
+    """``rgb`` means planes R, G, B; otherwise planes Y', Cb, Cr. ``bt601`` covers both 625 and 525 lines."""
+    subsampling: Subsampling = "420"
+    """Chroma sampling; always ``444`` with ``rgb``."""
+    bit_depth: int = 8
+    """Bits per sample, 8 to 16, in the low bits of uint8 (8) or uint16 (9 to 16)."""
+    full_range: bool = False
+    """Full (0 .. 2^n - 1) or limited (16 .. 235 x 2^(n-8)) quantisation. Source: ITU-T H.273 8.3."""
+    chroma_location: ChromaLocation = "left"
+    """Where a chroma sample lies in its 2x2 (or 2x1) luma group. ``left`` is MPEG-2/H.264/HEVC's default."""
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.bit_depth <= 16:
+            raise ValueError(f"bit_depth must be 8 to 16, not {self.bit_depth}")
+        if self.matrix == "rgb" and self.subsampling != "444":
+            raise ValueError("RGB has no chroma subsampling")
+
+    @property
+    def dtype(self) -> type[np.uint8] | type[np.uint16]:
+        """numpy dtype of one sample."""
+        return np.uint8 if self.bit_depth == 8 else np.uint16
+
+    def plane_shapes(self, *, height: int, width: int) -> tuple[tuple[int, int], ...]:
+        """(rows, columns) of the three planes of an image; chroma sizes are rounded up for odd images."""
+        chroma_h = (height + 1) // 2 if self.subsampling == "420" else height
+        chroma_w = width if self.subsampling == "444" else (width + 1) // 2
+        return ((height, width), (chroma_h, chroma_w), (chroma_h, chroma_w))
+
+    def frame_bytes(self, *, height: int, width: int) -> int:
+        """Bytes of one image without padding."""
+        return sum(h * w for h, w in self.plane_shapes(height=height, width=width)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColourTags:
+    """Colour description as a file states it: ITU-T H.273 code points, 2 = unspecified. Written out as read."""
+
+    matrix: int = UNSPECIFIED
+    """MatrixCoefficients: 0 GBR, 1 BT.709, 5 BT.470BG, 6 SMPTE 170M, 9 BT.2020 non-constant luminance."""
+    primaries: int = UNSPECIFIED
+    """ColourPrimaries: 1 BT.709, 9 BT.2020 ..."""
+    transfer: int = UNSPECIFIED
+    """TransferCharacteristics: 1 BT.709, 13 sRGB, 16 PQ, 18 HLG ..."""
+    full_range: bool | None = None
+    """VideoFullRangeFlag; None if the file does not say."""
+    chroma_location: ChromaLocation | None = None
+    """None if the file does not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameStamp:
+    """Which frame, and when it is shown."""
+
+    index: int
+    """0-based position in the film in display order."""
+    pts: int
+    """Presentation time in the source stream's time base."""
+    duration: int = 0
+    """Display time in the same unit; 0 if the file does not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One image in integer planes."""
+
+    stamp: FrameStamp
+    format: SampleFormat
+    height: int
+    width: int
+    planes: tuple[Any, Any, Any]
+    """Three 2-D arrays of ``format.dtype`` with the shapes of ``format.plane_shapes``; rows contiguous, row stride
+    may be wider. Host: numpy arrays (``Samples``)."""
+    lease: Releasable | None = None
+    """Pool buffer that holds the planes; None if they belong to ``owner``."""
+    owner: Any = None
+    """Foreign object that keeps the planes' memory alive (a decoder's frame); None with a lease."""
+    ready: Any = None
+    """CUDA event after which device planes may be read; None for host memory."""
+
+    def release(self) -> None:
+        """Give the planes' buffer back; the planes must not be touched afterwards."""
+        if self.lease is not None:
+            self.lease.release()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileSlot:
+    """Which tile of which frame lies in one row of a batch."""
+
+    stamp: FrameStamp
+    tile: int
+    """Index into the frame's ``TileGrid.tiles``; the last one completes the frame."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileBatch:
+    """Tiles in or out of the engine: rows ``0 .. len(slots)`` of ``tiles`` are used, in film order."""
+
+    tiles: Any
+    """(N, 3, H, W) float32 or float16 RGB planar; nominally [0, 1]. Host: numpy."""
+    slots: tuple[TileSlot, ...]
+    lease: Releasable | None = None
+    ready: Any = None
+
+    def release(self) -> None:
+        """Give the batch's buffer back."""
+        if self.lease is not None:
+            self.lease.release()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamEntry:
+    """One stream of a container, as far as copying it is concerned."""
+
+    index: int
+    kind: StreamKind
+    codec: str
+    """libav codec name; empty if unknown."""
+    language: str = ""
+    title: str = ""
+    is_attached_pic: bool = False
+    """Cover art: a picture, never the film."""
+    time_base: Fraction = Fraction(1, 1000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoTrack:
+    """The film's main video stream."""
+
+    index: int
+    """Stream index in the container."""
+    codec: str
+    height: int
+    """Display height in pixels before rotation: cropping applied, pixel aspect not."""
+    width: int
+    pixel_format: str
+    """libav name, as decoded."""
+    format: SampleFormat
+    """Fully resolved: what is unspecified in ``tags`` is guessed as players do."""
+    tags: ColourTags
+    """As the file says."""
+    time_base: Fraction
+    average_rate: Fraction | None
+    """Frames per second from the header; only a hint."""
+    start_pts: int | None
+    duration_s: float | None
+    """From the header, of the stream or else of the container."""
+    frame_count_from_header: int | None
+    """None where the container does not say; only a hint."""
+    sample_aspect: Fraction = Fraction(1)
+    rotation_deg: int = 0
+    """Counter-clockwise display rotation of the display matrix, degrees."""
+    is_interlaced: bool = False
+    mastering_display: str = ""
+    """SMPTE ST 2086 in x265's notation ``G(x,y)B(x,y)R(x,y)WP(x,y)L(max,min)``; empty if absent."""
+    content_light: str = ""
+    """``MaxCLL,MaxFALL``; empty if absent."""
+
+    @property
+    def frame_count_estimated(self) -> int | None:
+        """Frames, from the header or from duration and rate; None if neither is known."""
+        if self.frame_count_from_header:
+            return self.frame_count_from_header
+        if self.duration_s and self.average_rate:
+            return max(1, round(self.duration_s * self.average_rate))
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaInfo:
+    """What ``probe_media`` found in a file."""
+
+    path: Path
+    container: str
+    """libav's name(s) of the container format."""
+    size_bytes: int
+    start_s: float
+    """Start time of the container: the earliest start of its streams, seconds."""
+    duration_s: float | None
+    video: VideoTrack
+    streams: tuple[StreamEntry, ...]
+    """All streams, the main video included, in container order."""
+    chapter_count: int = 0
+    guesses: tuple[str, ...] = field(default=())
+    """What was unspecified and how it was resolved, one sentence each."""
