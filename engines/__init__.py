@@ -1,1 +1,49 @@
-"""Networks: their table, weights, ONNX graphs, and the backends that run them."""
+"""Networks: their table, weights, ONNX graphs, and the backends that run them.
+
+Importing this package imports no inference library, no onnx and no torch.
+"""
+
+from engines.backend import BackendChoice, PrecisionRequest
+from engines.backends import BACKENDS
+from engines.errors import (
+    BackendUnavailable,
+    EngineError,
+    InferenceFailed,
+    UnknownModel,
+    UnsupportedModel,
+    UnsupportedPrecision,
+    UnsupportedShape,
+    WeightsError,
+)
+from engines.models import DEFAULT_MODEL, MODELS, find_model
+from engines.opening import choose_backend, open_runner
+from engines.runner import Completion, Runner, Tiles
+from engines.spec import ModelSpec, Precision, RunnerSpec
+from engines.weights import find_weights_file, load_weights
+
+__all__ = [
+    "BackendChoice",
+    "BACKENDS",
+    "BackendUnavailable",
+    "choose_backend",
+    "Completion",
+    "DEFAULT_MODEL",
+    "EngineError",
+    "find_model",
+    "find_weights_file",
+    "InferenceFailed",
+    "load_weights",
+    "MODELS",
+    "ModelSpec",
+    "open_runner",
+    "Precision",
+    "PrecisionRequest",
+    "Runner",
+    "RunnerSpec",
+    "Tiles",
+    "UnknownModel",
+    "UnsupportedModel",
+    "UnsupportedPrecision",
+    "UnsupportedShape",
+    "WeightsError",
+]

@@ -6,6 +6,8 @@
     ├── UnknownModel         no model of that name; the hint names the nearest
     ├── WeightsError         the weight file is missing, short, long or not what its table entry says
     ├── BackendUnavailable   the library or the device that a backend needs is not there; .missing
+    ├── UnsupportedModel     the backend cannot run that model at all
+    ├── UnsupportedPrecision the backend cannot compute in that precision on this device
     ├── UnsupportedShape     the engine cannot take tiles of that size
     └── InferenceFailed      the library failed while running a loaded model
 
@@ -50,8 +52,16 @@ class BackendUnavailable(EngineError):
         self.missing = missing
 
 
+class UnsupportedModel(EngineError):
+    """The backend cannot run that model at all."""
+
+
+class UnsupportedPrecision(EngineError):
+    """The backend cannot compute in the precision asked for on this device."""
+
+
 class UnsupportedShape(EngineError):
-    """The engine cannot take tiles of the size asked for."""
+    """The engine cannot take tiles of the size or dtype asked for, or not give that enlargement."""
 
 
 class InferenceFailed(EngineError):

@@ -6,11 +6,13 @@ Nothing else may ask which backend it is.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.errors import UnsupportedShape
 from engines.spec import RunnerSpec
 
 Tiles = NDArray[np.float32] | NDArray[np.float16]
@@ -29,7 +31,7 @@ class Completion(Protocol):
 
 
 class Runner(Protocol):
-    """A network, compiled and loaded, for tiles of one shape. Used by one thread; close it in the same thread."""
+    """A network, compiled and loaded, for tiles of one shape. Used by one thread at a time; its opener closes it."""
 
     spec: RunnerSpec
 
@@ -55,3 +57,40 @@ class Runner(Protocol):
     def close(self) -> None:
         """Wait for what is in flight and give everything back. Can be called twice."""
         ...
+
+    def __enter__(self) -> Self:
+        """Return the runner itself."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the runner."""
+        ...
+
+
+class FinishedCompletion:
+    """The completion of an inference that was over when ``infer`` returned."""
+
+    def wait(self) -> None:
+        """Return at once."""
+
+
+def check_arrays(spec: RunnerSpec, *, tiles: Tiles, out: Tiles) -> None:
+    """Check the arrays of one ``infer`` call against what the runner was opened for.
+
+    Raises:
+        UnsupportedShape: One has another shape or dtype, is not C-contiguous, or ``out`` cannot be written.
+    """
+    for name, array, shape in (("tiles", tiles, spec.input_shape), ("out", out, spec.output_shape)):
+        if not isinstance(array, np.ndarray):
+            raise UnsupportedShape(f"{name} must be a numpy array, not {type(array).__name__}")
+        if array.shape != shape or array.dtype != spec.io_dtype:
+            raise UnsupportedShape(
+                f"{name} is {array.shape} {array.dtype}; this {spec.backend} runner of {spec.model.name} "
+                f"takes {shape} {spec.io_dtype}"
+            )
+        if not array.flags.c_contiguous:
+            raise UnsupportedShape(f"{name} is not C-contiguous", hint="pass numpy.ascontiguousarray of it")
+    if not out.flags.writeable:
+        raise UnsupportedShape("out is read-only")

@@ -31,6 +31,11 @@ class ModelSpec:
     """SHA-256 of that file, lower-case hex."""
     receptive_px: int = 0
     """Input pixels on each side that one output pixel can depend on (sum of the convolutions' radii)."""
+    overlap_px: int = 0
+    """Input pixels that neighbouring tiles should share at least, so that no seam is visible; even.
+    Measured: ``tools/bench_seams.py``, figures in ``engines/README.md``."""
+    output_scales: tuple[int, ...] = ()
+    """Enlargements that a runner can be opened for, ascending; the last one is ``scale``."""
     activation_bytes_per_px: int = 0
     """Peak memory of the activations per input pixel in fp32, bytes; an upper bound used by ``plan``."""
     flop_per_px: int = 0
