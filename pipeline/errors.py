@@ -11,7 +11,8 @@
     │   ├── UnsupportedMedia       readable, but not something this program can upscale
     │   ├── DamagedMedia           the input ends early or has holes; what was decodable was kept
     │   └── VerificationFailed     the finished file is not what was promised
-    └── StallError                 nothing moved for too long; .states
+    ├── StallError                 nothing moved for too long; .states
+    └── StageInterrupted           a stage raised what is not an Exception (SystemExit ...); the cause holds it
 
 `engines` has its own tree, ``engines.errors.EngineError``, which also carries ``.hint``.
 """
@@ -113,6 +114,13 @@ class StallError(PipelineError):
     def __init__(self, message: str, *, states: tuple[str, ...]) -> None:
         super().__init__(message, hint="the log holds the stacks of all threads; please report it with them")
         self.states = states
+
+
+class StageInterrupted(PipelineError):
+    """A stage raised something that is not an ``Exception``, as ``SystemExit`` or ``KeyboardInterrupt``.
+
+    ``__cause__`` is what it raised; wrapped, because `GraphFailed` holds exceptions only.
+    """
 
 
 class GraphFailed(ExceptionGroup[Exception]):

@@ -1,0 +1,1 @@
+"""Threads joined by bounded channels: the runtime. Knows nothing of frames."""
