@@ -1,0 +1,58 @@
+"""The digest of a config: equal for two configs exactly if every frame they write must be the same."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.config.types import Section
+
+NOT_IN_DIGEST: Mapping[str, str] = MappingProxyType(
+    {
+        "input.paths": "an input's identity is its content; whoever compares runs adds that",
+        "decode.threads": "decoders give the same frames with any number of threads",
+        "output.dir": "where the result goes, not what it is",
+        "output.name": "what the result is called, not what it is",
+        "output.overwrite": "whether it may be written, not what is written",
+        "output.keep_work": "what is left beside the result",
+        "output.comparison_s": "as output.keep_work",
+        "queues.decoded_frames": "queues change when work is done, not what is done",
+        "queues.tile_batches": "as queues.decoded_frames",
+        "queues.upscaled_batches": "as queues.decoded_frames",
+        "queues.stitched_frames": "as queues.decoded_frames",
+        "run.on_error": "concerns the other films",
+        "run.stall_timeout_s": "concerns runs that fail",
+        "run.join_deadline_s": "concerns runs that fail",
+        "run.report_every_s": "what is shown",
+        "run.progress": "what is shown",
+    }
+)
+"""Fields that change no byte of a film, each with the reason. All others count, so a new field counts by default."""
+
+
+def config_digest(config: Config) -> str:
+    """SHA-256, lower-case hex, of all fields as canonical JSON, without those in ``NOT_IN_DIGEST``.
+
+    Raises:
+        PydanticSerializationError: A field holds a value that has no JSON form.
+    """
+    counted = {key: value for key, value in list_fields(config) if key not in NOT_IN_DIGEST}
+    text = json.dumps(counted, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def list_fields(config: Config) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted key and the JSON value of every field of every section, defaults included."""
+    yield from flatten(config, config.model_dump(mode="json"), prefix="")
+
+
+def flatten(section: Section, values: Mapping[str, Any], *, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield the fields of one section, nested ones with their path."""
+    for name in type(section).model_fields:
+        inner = getattr(section, name)
+        if isinstance(inner, Section):
+            yield from flatten(inner, values[name], prefix=f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", values[name]

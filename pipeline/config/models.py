@@ -1,0 +1,284 @@
+"""What a run can be told: one frozen pydantic model per concern, joined in `Config`.
+
+Every field has a default, a constraint, a unit and a docstring, which is also its text in ``configs/schema.json``
+(checked by ``tools/check_config_docs.py``). Rules about several keys live in ``Section.rules`` and name all of them.
+Reading files is `pipeline.config.load`'s work, digests are `pipeline.config.digest`'s.
+"""
+
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from pipeline.config.types import (
+    Auto,
+    ConfigPath,
+    OptionName,
+    OptionText,
+    QueueLength,
+    Rate,
+    RuleBroken,
+    Section,
+    SidePx,
+    ThreadCount,
+    allow_unquoted,
+    check_name,
+    name_fields,
+    quote_choice,
+)
+
+
+class InputSection(Section):
+    """The films."""
+
+    paths: tuple[ConfigPath, ...] = ()
+    """Video files, in the order in which they are upscaled. Required, unless decode.kind is synthetic.
+    Relative paths start at the config file's folder, in --set where the command is typed; ~ is the home folder."""
+
+    def rules(self) -> Iterator[RuleBroken]:
+        """Each file once: two jobs would write one output."""
+        for index, path in enumerate(self.paths):
+            if path in self.paths[:index]:
+                yield RuleBroken(keys=(f"input.paths[{index}]",), text=f"must name each file once (got {path} again)")
+
+
+class SyntheticSection(Section):
+    """The film that decode.kind synthetic makes up: a moving gradient with a readable frame counter."""
+
+    height: SidePx = 180
+    """Height in pixels."""
+    width: SidePx = 320
+    """Width in pixels."""
+    frame_count: Annotated[int, Field(ge=0, le=10_000_000)] = 100
+    """Length in frames."""
+    rate: Rate = Fraction(24)
+    """Frames per second: a number, or a ratio in quotes such as "24000/1001"."""
+
+
+class DecodeSection(Section):
+    """How films are read."""
+
+    kind: Literal["auto", "libav", "synthetic"] = "auto"
+    """Decoder. auto: the fastest one that this machine has and the film allows. synthetic: no file is read, a test
+    film is made up."""
+    threads: ThreadCount = 0
+    """Threads of the software decoder. 0: as many as there are processor cores."""
+    synthetic: SyntheticSection = Field(default_factory=SyntheticSection)
+    """The made-up film; read only with kind synthetic."""
+
+
+class TileSection(Section):
+    """How frames are cut for the network."""
+
+    max_px: Auto | Annotated[int, Field(ge=16, le=16384)] = "auto"
+    """Longest side of a tile in input pixels; a frame no larger than this is not cut. auto: the largest tile that
+    run.memory_mb allows and the engine takes."""
+    overlap_px: Auto | Annotated[int, Field(ge=0, le=1024)] = "auto"
+    """Input pixels that neighbouring tiles share at least. auto: enough that no seam is visible with the model."""
+    blend: Literal["linear", "cut"] = "linear"
+    """What happens where tiles overlap. linear: a ramp from one to the other. cut: a hard change in the middle."""
+
+    def rules(self) -> Iterator[RuleBroken]:
+        """A tile must be more than its two borders."""
+        if isinstance(self.max_px, int) and isinstance(self.overlap_px, int) and 2 * self.overlap_px >= self.max_px:
+            yield RuleBroken(
+                keys=("tile.overlap_px", "tile.max_px"),
+                text=f"must be less than half of tile.max_px (got {self.overlap_px}, tile.max_px is {self.max_px})",
+            )
+
+
+class InferSection(Section):
+    """The network and what runs it."""
+
+    model: Annotated[str, Field(min_length=1, max_length=200)] = "realesr-animevideov3"
+    """Name of the network; `doctor` lists those that this installation has."""
+    backend: Literal["auto", "openvino", "onnxruntime", "resize"] = "auto"
+    """Library that runs the network. auto: the fastest one that works here. resize: repeats pixels, for tests; takes
+    no network."""
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    """Arithmetic of the network. auto: the fastest that keeps the picture, as the start line says."""
+    batch_tiles: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Tiles that go through the network in one call."""
+    threads: ThreadCount = 0
+    """Threads of a network that runs on the processor. 0: as many as there are cores."""
+
+
+class FitSection(Section):
+    """A box that the picture is fitted into."""
+
+    height: SidePx = 2160
+    """Largest height of the picture in pixels."""
+    width: SidePx = 3840
+    """Largest width of the picture in pixels."""
+
+
+class ScaleSection(Section):
+    """The size of the result. With none of factor, height, width and fit: the network's own enlargement."""
+
+    factor: Annotated[float, Field(gt=0, le=16)] | None = None
+    """Enlargement per side, no unit: 2, 3, 4, 1.5 ..."""
+    height: SidePx | None = None
+    """Height of the result in pixels; the width follows from the picture's shape."""
+    width: SidePx | None = None
+    """Width of the result in pixels; the height follows from the picture's shape."""
+    fit: FitSection | None = None
+    """A box, height and width in pixels: the result is the largest that fits into it in the picture's shape."""
+    filter: Literal["lanczos"] = "lanczos"
+    """Resampler from the network's output to the wanted size. lanczos: antialiased Lanczos with three lobes."""
+    light: Literal["auto", "linear", "gamma"] = "auto"
+    """What the resampler averages. linear: light. gamma: coded values. auto: the better one for the direction."""
+    fold: bool = True
+    """Whether an exact downscale is folded into the network where it can be, which saves time."""
+
+    def rules(self) -> Iterator[RuleBroken]:
+        """One way of saying the size, not two."""
+        given = [key for key in ("factor", "height", "width", "fit") if getattr(self, key) is not None]
+        if len(given) > 1:
+            names = [f"scale.{key}" for key in given]
+            yield RuleBroken(
+                keys=tuple(reversed(names)),
+                text=f"only one of scale.factor, scale.height, scale.width and scale.fit can be given "
+                f"(got {', '.join(names[:-1])} and {names[-1]})",
+            )
+
+
+class EncodeSection(Section):
+    """How the result is written."""
+
+    kind: Annotated[
+        Literal["auto", "libx264", "libx265", "libsvtav1", "ffv1", "prores_ks", "png", "null"],
+        BeforeValidator(quote_choice),
+        Field(json_schema_extra=allow_unquoted),
+    ] = "auto"
+    """Encoder. auto: the fastest one here for encode.codec. png: numbered pictures. null: nothing is written, for
+    measuring."""
+    codec: Literal["h264", "hevc", "av1"] = "h264"
+    """Video format with kind auto; a named kind has its own. h264 plays everywhere; choose hevc for 10-bit films,
+    which few players take in h264."""
+    quality: Annotated[float, Field(ge=0, le=100)] | None = None
+    """Quality in the encoder's own unit (CRF for libx264, libx265 and libsvtav1: smaller is better). null: the
+    encoder's default here, visually lossless."""
+    preset: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    """Speed against file size, in the encoder's own words. null: the encoder's default here."""
+    bit_depth: Literal["source", 8, 10] = "source"
+    """Bits per sample. source: as in the film, or the nearest that the encoder can do."""
+    chroma: Annotated[
+        Literal["source", "420", "422", "444"], BeforeValidator(quote_choice), Field(json_schema_extra=allow_unquoted)
+    ] = "source"
+    """Chroma sampling. source: as in the film, or the nearest that the encoder can do."""
+    dither: bool = False
+    """Whether rounding to bit_depth is dithered, which hides banding and costs file size."""
+    threads: ThreadCount = 0
+    """Threads of the encoder. 0: its own choice."""
+    options: Mapping[OptionName, OptionText] = Field(default_factory=dict)
+    """More options, passed to the encoder as they are: its option names and their values."""
+
+
+class OutputSection(Section):
+    """Where the result goes."""
+
+    dir: ConfigPath = Path("out")
+    """Folder of the results, made if missing. A relative one starts at the config file's folder, in --set where the
+    command is typed."""
+    name: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(check_name)] = "{stem}"
+    """File name without suffix. In braces: {stem} (the input's name), {height} and {width} (of the result, pixels),
+    {model}, {factor}."""
+    container: Literal["auto", "mkv", "mp4", "mov"] = "auto"
+    """File format. auto: the source's where that is mp4 or mov and can hold all streams, otherwise mkv."""
+    overwrite: bool = False
+    """Whether an existing file is replaced, once the new one is whole."""
+    segment_s: Annotated[float, Field(gt=0, le=86400)] = 60.0
+    """Length in seconds of the pieces in which the film is encoded; an interrupted run loses at most one."""
+    keep_work: bool = False
+    """Whether the pieces are kept when the film is done."""
+    comparison_s: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
+    """Time in seconds of a frame that is also written as a picture, before and after side by side. null: none."""
+
+    def format_name(self, *, stem: str, height: int, width: int, model: str, factor: float) -> str:
+        """Fill ``name`` in.
+
+        Args:
+            stem: The input's file name without suffix.
+            height: Height of the result, pixels.
+            width: Width of the result, pixels.
+            model: Name of the network; characters that no file name can have become ``_``.
+            factor: Enlargement per side, written as short as it can be: ``2``, ``1.5``.
+        """
+        safe_model = model.replace("/", "_").replace("\\", "_")
+        return self.name.format(stem=stem, height=height, width=width, model=safe_model, factor=f"{factor:.6g}")
+
+
+class QueueSection(Section):
+    """How much may wait between two stages. More evens out bursts and costs memory."""
+
+    decoded_frames: QueueLength = 4
+    """Frames waiting to be cut."""
+    tile_batches: QueueLength = 2
+    """Batches waiting for the network."""
+    upscaled_batches: QueueLength = 2
+    """Batches waiting to be joined to frames."""
+    stitched_frames: QueueLength = 4
+    """Frames waiting for the encoder."""
+
+
+class RunSection(Section):
+    """The run as a whole."""
+
+    on_error: Literal["continue", "stop"] = "continue"
+    """What happens after a film that failed: go on with the next one, or stop."""
+    stall_timeout_s: Annotated[float, Field(gt=0, le=86400)] = 120.0
+    """Seconds without any movement after which a run fails instead of hanging."""
+    join_deadline_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """Seconds that the stages have to end after a failure or a second Ctrl-C."""
+    report_every_s: Annotated[float, Field(ge=0.1, le=3600)] = 10.0
+    """Seconds between two lines of plain progress; the live display has its own pace."""
+    progress: Literal["auto", "live", "plain", "off"] = "auto"
+    """How progress is shown on stderr. auto: live on a terminal, otherwise plain lines."""
+    memory_mb: Auto | Annotated[int, Field(ge=64, le=16_777_216)] = "auto"
+    """Memory for the network and the frames in MiB (1,048,576 bytes), which limits tiles. auto: what is free."""
+
+
+class Config(Section):
+    """One run, completely."""
+
+    version: Literal[1] = 1
+    """Version of this file format, no unit."""
+    input: InputSection = Field(default_factory=InputSection)
+    """The films."""
+    decode: DecodeSection = Field(default_factory=DecodeSection)
+    """How films are read."""
+    tile: TileSection = Field(default_factory=TileSection)
+    """How frames are cut for the network."""
+    infer: InferSection = Field(default_factory=InferSection)
+    """The network and what runs it."""
+    scale: ScaleSection = Field(default_factory=ScaleSection)
+    """The size of the result: at most one of factor, height, width and fit."""
+    encode: EncodeSection = Field(default_factory=EncodeSection)
+    """How the result is written."""
+    output: OutputSection = Field(default_factory=OutputSection)
+    """Where the result goes."""
+    queues: QueueSection = Field(default_factory=QueueSection)
+    """How much may wait between two stages."""
+    run: RunSection = Field(default_factory=RunSection)
+    """The run as a whole."""
+
+    def rules(self) -> Iterator[RuleBroken]:
+        """The rules between sections."""
+        synthetic = self.decode.kind == "synthetic"
+        if not synthetic and not self.input.paths:
+            yield RuleBroken(
+                keys=("input.paths", "decode.kind"),
+                text="must name at least one file unless decode.kind is synthetic",
+            )
+        if synthetic and self.input.paths:
+            yield RuleBroken(
+                keys=("input.paths", "decode.kind"),
+                text=f"must be empty when decode.kind is synthetic, which reads no file (got {self.input.paths[0]})",
+            )
+        if len(self.input.paths) > 1 and "stem" not in name_fields(self.output.name):
+            yield RuleBroken(
+                keys=("output.name", "input.paths"),
+                text=f"must contain {{stem}} when input.paths names several files (got {self.output.name!r})",
+            )

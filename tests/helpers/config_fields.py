@@ -1,0 +1,86 @@
+"""Every field of the config models, with values that it takes, from the models themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.config.load import find_section
+from pipeline.config.types import Section
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldCase:
+    """One field that is not a section."""
+
+    key: str
+    """Dotted."""
+    schema: dict[str, Any] = field(repr=False)
+    """Its JSON schema."""
+    default: Any = None
+    """As in a YAML file."""
+
+    def __str__(self) -> str:
+        return self.key
+
+    @property
+    def options(self) -> list[dict[str, Any]]:
+        """The alternatives of a union, or the schema alone."""
+        return [option for option in self.schema.get("anyOf", [self.schema]) if option.get("type") != "null"]
+
+    def another_value(self) -> Any:
+        """An allowed value that is not the default; None if there is none."""
+        for option in self.options:
+            for value in allowed_values(option):
+                if value is not None and value != self.default:
+                    return value
+        return None
+
+
+def allowed_values(schema: dict[str, Any]) -> Iterator[Any]:
+    """A few values that one alternative of a schema allows."""
+    if "const" in schema:
+        yield schema["const"]  # one choice
+    elif "enum" in schema:
+        yield from schema["enum"]
+    elif schema.get("type") in {"integer", "number"}:
+        low = schema.get("minimum", schema.get("exclusiveMinimum"))
+        yield low + 1
+        yield low + 2
+    elif schema.get("type") == "boolean":
+        yield from (True, False)
+    elif schema.get("format") == "path":
+        yield "elsewhere"
+    elif schema.get("type") == "string":
+        yield "25/2" if "pattern" in schema else "another {stem}"
+    elif schema.get("type") == "array":
+        yield ["another.mkv"]
+    else:
+        yield {"another": "value"}
+
+
+def field_cases(section: type[Section] = Config, prefix: str = "") -> list[FieldCase]:
+    """All fields of a section and of the sections in it."""
+    cases = []
+    properties = section.model_json_schema()["properties"]
+    for name, model_field in section.model_fields.items():
+        inner = find_section(model_field.annotation)
+        if inner is not None:
+            cases += field_cases(inner, f"{prefix}{name}.")
+        else:
+            schema = properties[name]
+            cases.append(FieldCase(key=f"{prefix}{name}", schema=schema, default=schema.get("default")))
+    return cases
+
+
+def document_with(key: str, value: Any) -> dict[str, Any]:
+    """A right config as plain values, with one key set."""
+    document: dict[str, Any] = {"input": {"paths": ["film.mkv"]}}
+    *folders, last = key.split(".")
+    target = document
+    for part in folders:
+        target = target.setdefault(part, {})
+    target[last] = value
+    return document
