@@ -1,1 +1,77 @@
-"""Encoders: frames in, one verified segment file out."""
+"""Encoding: frames of one segment in, one file out, through the encoder that the config and the machine allow."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+from pipeline.encode.base import Encoder, EncodeResult, EncodeSpec
+from pipeline.encode.choose import EncoderChoice, choose_encoder, tags_for
+from pipeline.encode.table import ENCODERS, EncoderSpec
+
+__all__ = [
+    "check_encoder",
+    "choose_encoder",
+    "Encoder",
+    "EncoderChoice",
+    "ENCODERS",
+    "EncoderSpec",
+    "EncodeResult",
+    "EncodeSpec",
+    "open_encoder",
+    "tags_for",
+]
+
+
+def open_encoder(path: Path, spec: EncodeSpec) -> Encoder:
+    """Open an encoder that writes one segment.
+
+    Args:
+        path: File to write; an encoder whose product is ``nothing`` leaves it alone.
+        spec: How to encode.
+
+    Raises:
+        ConfigError: A quality, preset or option is refused.
+        SetupError: This machine has no such encoder.
+        OutputError: The file cannot be made, or the encoder cannot be opened.
+    """
+    module, _, name = spec.encoder.opener.partition(":")
+    return cast(Encoder, getattr(import_module(module), name)(path, spec))
+
+
+def check_encoder(spec: EncodeSpec) -> None:
+    """Try the settings on the real encoder before any work is done.
+
+    Raises:
+        ConfigError: The frame size, a quality, preset or option is refused; says which and what is allowed.
+        SetupError: This machine has no such encoder.
+    """
+    from pipeline.encode.options import build_options
+
+    encoder = spec.encoder
+    _check_shape(spec)
+    build_options(spec)
+    if encoder.codec:
+        from pipeline.encode.trial import try_encoder
+
+        try_encoder(spec)
+
+
+def _check_shape(spec: EncodeSpec) -> None:
+    from pipeline.errors import ConfigError
+
+    encoder = spec.encoder
+    shape = f"{spec.width}x{spec.height}"
+    if min(spec.height, spec.width) < encoder.minimum_px:
+        raise ConfigError(
+            (f"scale: {encoder.name} takes pictures from {encoder.minimum_px} px on (got {shape})",),
+            hint="choose a larger output size, or encode.kind: ffv1, which takes any",
+        )
+    odd_height = spec.height % 2 and spec.format.subsampling == "420"
+    odd_width = spec.width % 2 and spec.format.subsampling != "444"
+    if encoder.needs_even and (odd_height or odd_width):
+        raise ConfigError(
+            (f"scale: {encoder.name} needs even sides with {spec.format.subsampling} chroma (got {shape})",),
+            hint="choose an even output size, encode.chroma: '444', or encode.kind: ffv1, which takes any",
+        )

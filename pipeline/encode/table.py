@@ -1,0 +1,301 @@
+"""The one table of encoders: what each can hold, how it is asked for it, and what is asked when the config is silent.
+
+Nothing outside this table branches on an encoder's name. Adding an encoder is one entry here (and, if it does not speak
+through libav, one module that its ``opener`` names).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from pipeline.frames import ChromaLocation, SampleFormat, Subsampling
+
+Colour = Literal["yuv", "rgb"]
+Product = Literal["film", "pictures", "nothing"]
+SegmentContainer = Literal["mp4", "mov"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormatKey:
+    """What tells two pixel formats apart as far as an encoder's abilities are concerned."""
+
+    colour: Colour
+    subsampling: Subsampling
+    bit_depth: int
+
+    @classmethod
+    def of(cls, sample_format: SampleFormat) -> FormatKey:
+        """The key of a sample format."""
+        return cls(
+            colour="rgb" if sample_format.matrix == "rgb" else "yuv",
+            subsampling=sample_format.subsampling,
+            bit_depth=sample_format.bit_depth,
+        )
+
+    def __str__(self) -> str:
+        kind = "RGB" if self.colour == "rgb" else ":".join(self.subsampling)
+        return f"{self.bit_depth}-bit {kind}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixelFormat:
+    """How our three planes become one libav picture."""
+
+    name: str
+    """libav's name."""
+    plane_order: tuple[int, int, int] = (0, 1, 2)
+    """Which of our planes is libav's plane (or, packed, sample) 0, 1, 2."""
+    is_packed: bool = False
+    """Three samples per pixel in one plane instead of three planes."""
+    dtype: str = "<u2"
+    """numpy dtype of one sample, byte order included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityOption:
+    """The number that trades size for quality."""
+
+    name: str
+    """libav option that takes it."""
+    minimum: float
+    maximum: float
+    default: float | None
+    """None: not set unless asked for."""
+    factor: int = 1
+    """The option's value is the quality times this."""
+    whole: bool = False
+    """Only whole numbers are taken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderSpec:
+    """One encoder: a row of the table."""
+
+    name: str
+    """libav's encoder name, or our own for what libav has no part in."""
+    codec: str
+    """libav's codec name of what comes out; empty if nothing does."""
+    opener: str
+    """``module:callable`` that opens it; called with ``(path, spec)``."""
+    product: Product = "film"
+    pixel_formats: Mapping[FormatKey, PixelFormat]
+    """Every format it takes."""
+    limited_range_only: bool = False
+    """The bitstream cannot say "full range"."""
+    full_range_only: bool = False
+    """Decoders always take the samples as full range."""
+    chroma_locations: tuple[ChromaLocation, ...] = ("left", "center", "topleft")
+    """Sitings that the bitstream or its containers can state."""
+    minimum_px: int = 1
+    """Smallest height and width."""
+    needs_even: bool = False
+    """Height and width must be whole chroma samples."""
+    quality: QualityOption | None = None
+    bits_per_px: float = 0.0
+    """Size of the result with the default settings, for the estimate of disk space: bits per output pixel, measured on
+    the demo film at four times its size."""
+    presets: tuple[str, ...] = ()
+    """From slow to fast where there is such an order; empty if the encoder has none."""
+    preset_option: str = "preset"
+    default_preset: str = ""
+    containers: tuple[str, ...] = ()
+    """File formats (``mkv``, ``mp4``, ``mov``) that can hold the result; the first is the customary one."""
+    iso_tag: str = ""
+    """Sample entry to ask for in MP4 and MOV; empty: the muxer's choice."""
+    segment_container: SegmentContainer = "mp4"
+    """Container of segments and of the joined stream. Both keep the time base and every pts exactly, also with
+    B-frames (tests/contract/test_encoders.py). NUT was tried: it cannot hold ProRes nor times before 0, and its
+    decoding times have to be guessed when it is read, which spoils B-frames at uneven distances."""
+    pipe_format: str = ""
+    """libav format of the joined stream on its way to ffmpeg; empty: the segment container, fragmented."""
+    fixed_options: tuple[tuple[str, str], ...] = ()
+    """Always set; the config's own options win."""
+    params_option: str = ""
+    """libav option that takes the library's own ``key=value:key=value`` list; empty if there is none."""
+    fixed_params: tuple[tuple[str, str], ...] = ()
+    avx512_params: tuple[tuple[str, str], ...] = ()
+    """Set as well where the processor has AVX-512."""
+    threads_param: str = ""
+    """Key in that list for the thread count; empty: libav's own ``threads``."""
+    mastering_param: str = ""
+    """Key in that list for the mastering display; empty if it cannot be written."""
+    mastering_as_decimals: bool = False
+    """Chromaticities and luminances as decimal numbers instead of ST 2086's integers."""
+    light_param: str = ""
+    """Key in that list for the content light level."""
+    reorder_frames: int = 0
+    """Most frames by which it reorders, for an encoder that does not tell libav."""
+    environment: tuple[tuple[str, str], ...] = ()
+    """Environment variables that the library reads when it is first opened; set unless already set."""
+
+    def pixel_format(self, sample_format: SampleFormat) -> PixelFormat | None:
+        """How it takes this sample format; None if it cannot."""
+        return self.pixel_formats.get(FormatKey.of(sample_format))
+
+
+def _yuv(subsamplings: Iterable[Subsampling], bit_depths: Iterable[int]) -> dict[FormatKey, PixelFormat]:
+    depths = tuple(bit_depths)
+    return {
+        FormatKey(colour="yuv", subsampling=subsampling, bit_depth=depth): PixelFormat(
+            name=f"yuv{subsampling}p" + ("" if depth == 8 else f"{depth}le"), dtype="|u1" if depth == 8 else "<u2"
+        )
+        for subsampling in subsamplings
+        for depth in depths
+    }
+
+
+def _gbr(bit_depths: Iterable[int]) -> dict[FormatKey, PixelFormat]:
+    return {
+        FormatKey(colour="rgb", subsampling="444", bit_depth=depth): PixelFormat(
+            name="gbrp" + ("" if depth == 8 else f"{depth}le"),
+            plane_order=(1, 2, 0),
+            dtype="|u1" if depth == 8 else "<u2",
+        )
+        for depth in bit_depths
+    }
+
+
+_PACKED_RGB = {
+    FormatKey(colour="rgb", subsampling="444", bit_depth=8): PixelFormat(name="rgb24", is_packed=True, dtype="|u1"),
+    FormatKey(colour="rgb", subsampling="444", bit_depth=16): PixelFormat(name="rgb48be", is_packed=True, dtype=">u2"),
+}
+_ALL: tuple[Subsampling, ...] = ("420", "422", "444")
+_ANY_FORMAT = _yuv(_ALL, range(8, 17)) | _gbr(range(8, 17))
+_LIBAV = "pipeline.encode.libav:LibavEncoder"
+# Defaults were chosen for a luma PSNR of 47.5 to 48 dB on real film at little CPU time: the network wants the cores. 24
+# frames of Big Buck Bunny enlarged to 2560x1088, 24 fps, two cores, CPU-ms a frame / Mbit/s / dB:
+#   libx264 crf 17: ultrafast 21 / 21.1 / 47.7, superfast 46 / 12.8 / 47.9, veryfast 60 / 9.7 / 47.5,
+#     faster 85 / 10.2 / 47.9, medium 152 / 10.3 / 48.0
+#   libx265 crf 18, 10 bit: ultrafast 100 / 4.5 / 47.2, superfast 154 / 5.2 / 48.1, veryfast 270 / 6.4 / 48.8
+#   libsvtav1 crf 20, 10 bit: 10 66 / 5.8 / 47.0, 8 80 / 5.7 / 47.8, 7 186 / 5.7 / 48.6
+#   png level 1 70 / 343, 3 138 / 305, 6 397 / 260; ffv1 40 / 135; prores_ks 205 / 235
+_X26X_PRESETS = (
+    "placebo",
+    "veryslow",
+    "slower",
+    "slow",
+    "medium",
+    "fast",
+    "faster",
+    "veryfast",
+    "superfast",
+    "ultrafast",
+)
+
+_X264_UP_TO_AVX2 = "MMX2,SSE,SSE2,SSE2Fast,LZCNT,SSE3,SSSE3,SSE4.1,SSE4.2,AVX,FMA3,AVX2,BMI1,BMI2"
+"""All that every processor with AVX-512 has besides. libx264's AVX-512 code for macroblock trees gives another result
+whenever the heap lies differently: 30 equal frames of 320x180 encoded twelve times in one process gave eight different
+streams with it, one without it (libx264 165 of PyAV 18.1 on Zen 4; tests/contract/test_encoder_determinism.py)."""
+
+_ENTRIES = (
+    EncoderSpec(
+        name="libx264",
+        codec="h264",
+        bits_per_px=0.175,
+        opener=_LIBAV,
+        pixel_formats=MappingProxyType(_yuv(_ALL, (8, 10))),
+        needs_even=True,
+        quality=QualityOption(name="crf", minimum=0, maximum=51, default=17),
+        presets=_X26X_PRESETS,
+        default_preset="veryfast",
+        containers=("mp4", "mkv", "mov"),
+        params_option="x264-params",
+        avx512_params=(("asm", _X264_UP_TO_AVX2),),
+        mastering_param="mastering-display",
+        light_param="cll",
+    ),
+    EncoderSpec(
+        name="libx265",
+        codec="hevc",
+        bits_per_px=0.127,
+        opener=_LIBAV,
+        pixel_formats=MappingProxyType(_yuv(_ALL, (8, 10, 12)) | _gbr((8, 10, 12))),
+        minimum_px=16,
+        needs_even=True,
+        quality=QualityOption(name="crf", minimum=0, maximum=51, default=18),
+        presets=_X26X_PRESETS,
+        default_preset="superfast",
+        containers=("mp4", "mkv", "mov"),
+        params_option="x265-params",
+        fixed_params=(("log-level", "error"),),
+        threads_param="pools",
+        mastering_param="master-display",
+        iso_tag="hvc1",  # Apple's players refuse the muxer's own hev1
+        reorder_frames=2,  # B-frames that are references among them; x265, Encoder::configure, m_bframeDelay
+        light_param="max-cll",
+    ),
+    EncoderSpec(
+        name="libsvtav1",
+        codec="av1",
+        bits_per_px=0.097,
+        opener=_LIBAV,
+        pixel_formats=MappingProxyType(_yuv(("420",), (8, 10))),
+        chroma_locations=("left", "topleft"),
+        minimum_px=4,
+        quality=QualityOption(name="crf", minimum=1, maximum=63, default=20, whole=True),
+        # 11 to 13 leave most of the chroma out: 14 to 18 dB where 10 has 39 to 44 (160x96 and 320x240, crf 20, 10 bit)
+        presets=tuple(str(number) for number in range(11)),
+        default_preset="8",
+        containers=("mp4", "mkv"),
+        params_option="svtav1-params",
+        threads_param="lp",
+        mastering_param="mastering-display",
+        mastering_as_decimals=True,
+        light_param="content-light",
+        environment=(("SVT_LOG", "1"),),  # errors only; it writes straight to stderr
+    ),
+    EncoderSpec(
+        name="ffv1",
+        codec="ffv1",
+        bits_per_px=3.4,
+        opener=_LIBAV,
+        pixel_formats=MappingProxyType(_yuv(_ALL, (8, 9, 10, 12, 16)) | _gbr((10, 12, 16))),
+        containers=("mkv",),
+        # MP4 states colour whole or not at all, and FFV1 itself states none; Matroska's rounding of times to 1 ms,
+        # which the result has anyway, does no harm here because there are no B-frames
+        pipe_format="matroska",
+        # RFC 9043: version 3 has slices, each with a CRC; every frame a keyframe, as archives ask for
+        fixed_options=(("level", "3"), ("slicecrc", "1"), ("g", "1")),
+    ),
+    EncoderSpec(
+        name="prores_ks",
+        codec="prores",
+        bits_per_px=4.1,
+        opener=_LIBAV,
+        pixel_formats=MappingProxyType(_yuv(("422", "444"), (10,))),
+        limited_range_only=True,
+        chroma_locations=("left",),
+        # 1 to 31 is the quantiser scale; unset, the profile's own bit rate rules. 118 is libav's FF_QP2LAMBDA
+        quality=QualityOption(name="global_quality", minimum=1, maximum=31, default=None, factor=118, whole=True),
+        presets=("auto", "4444xq", "4444", "hq", "standard", "lt", "proxy"),
+        preset_option="profile",
+        default_preset="auto",
+        containers=("mov", "mkv"),
+        segment_container="mov",
+    ),
+    EncoderSpec(
+        name="png",
+        codec="png",
+        bits_per_px=12.9,
+        opener=_LIBAV,
+        product="pictures",
+        pixel_formats=MappingProxyType(_PACKED_RGB),
+        full_range_only=True,
+        presets=tuple(str(level) for level in range(9, -1, -1)),
+        preset_option="compression_level",
+        default_preset="1",
+    ),
+    EncoderSpec(
+        name="null",
+        codec="",
+        opener="pipeline.encode.null:NullEncoder",
+        product="nothing",
+        pixel_formats=MappingProxyType(_ANY_FORMAT),
+    ),
+)
+
+ENCODERS: Mapping[str, EncoderSpec] = MappingProxyType({entry.name: entry for entry in _ENTRIES})
+"""Every encoder by name. Of two with the same codec, ``auto`` takes the first that this machine has."""
