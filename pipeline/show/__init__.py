@@ -1,0 +1,1 @@
+"""What people and programs are told: progress, reports, plans and errors in words."""

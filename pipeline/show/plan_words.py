@@ -1,0 +1,110 @@
+"""A plan in words and as JSON: what ``plan`` prints, what a run says when it starts, and what its report holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline.show.report import Choice
+from pipeline.show.wording import format_span
+
+if TYPE_CHECKING:
+    from pipeline.plan import JobPlan
+
+
+def list_choices(plan: JobPlan) -> tuple[Choice, ...]:
+    """Who does what and why, for the report."""
+    engine = f"{plan.model.name} {plan.backend.precision} on {plan.backend.backend}"
+    return (
+        Choice(part="decoder", chosen=plan.decoder.kind, reason=plan.decoder.reason),
+        Choice(part="engine", chosen=engine, reason=plan.backend.reason),
+        Choice(part="encoder", chosen=plan.encode.encoder.name, reason=plan.encoder_reason),
+    )
+
+
+def choice_lines(plan: JobPlan) -> tuple[str, ...]:
+    """Who does what and why, a sentence each."""
+    video = plan.info.video
+    size = f"{video.width}x{video.height} -> {plan.width}x{plan.height}"
+    tiles = "whole frames" if plan.grid.is_whole else f"{len(plan.grid.tiles)} tiles of {_tile_size(plan)}"
+    return (
+        f"decoder: {plan.decoder.reason}",
+        f"engine: {plan.backend.reason}",
+        f"encoder: {plan.encoder_reason}",
+        f"size: {size}, {tiles}" + (f", engine x{plan.engine_scale}, then Lanczos" if plan.resamples else ""),
+    )
+
+
+def plan_lines(plan: JobPlan, *, pace_fps: float | None = None) -> tuple[str, ...]:
+    """The plan in words.
+
+    Args:
+        plan: The plan.
+        pace_fps: Frames per second that the engine was measured to reach; None if it was not.
+    """
+    frames = plan.frame_count_estimated
+    count = "an unknown number of" if frames is None else f"about {frames}"
+    segments = "" if frames is None else f", {-(-frames // plan.segment_frames)} segments"
+    pools = ", ".join(f"{pool.count} x {pool.name}" for pool in plan.pools)
+    lines = [
+        f"{plan.info.path.name} -> {plan.output if plan.is_written else 'nothing (null encoder)'}",
+        *(f"  {line}" for line in choice_lines(plan)),
+        f"  frames: {count}{segments} of {plan.segment_frames} frames",
+        f"  memory: about {plan.memory_bytes_estimated / 2**20:.0f} MiB, of it buffers "
+        f"{sum(pool.bytes for pool in plan.pools) / 2**20:.0f} MiB ({pools})",
+    ]
+    if pace_fps is not None:
+        time_s = "" if frames is None else f": at least {format_span(frames / pace_fps)}"
+        lines.append(f"  time: the engine alone makes {pace_fps:.3g} fps here{time_s}")
+    disk = estimate_disk_bytes(plan)
+    if disk is not None:
+        lines.append(
+            f"  disk: about {max(1, round(disk / 2**20))} MiB for the result, "
+            "the same again for its segments until it is done"
+        )
+    lines += [f"  note: {guess}" for guess in plan.info.guesses]
+    lines += [f"  warning: {warning}" for warning in plan.warnings]
+    return tuple(lines)
+
+
+def estimate_disk_bytes(plan: JobPlan) -> int | None:
+    """Size of the result: the encoder's usual bits per pixel, the other streams as they are. None if unknown."""
+    frames = plan.frame_count_estimated
+    if frames is None or not plan.is_written:
+        return None
+    return int(frames * plan.height * plan.width * plan.encode.encoder.bits_per_px / 8) + plan.info.size_bytes // 4
+
+
+def plan_as_json(plan: JobPlan) -> dict[str, Any]:
+    """The plan as JSON-native values."""
+    frames = plan.frame_count_estimated
+    return {
+        "input": str(plan.info.path),
+        "output": str(plan.output) if plan.is_written else None,
+        "container": plan.container or None,
+        "source": {"height_px": plan.info.video.height, "width_px": plan.info.video.width},
+        "result": {"height_px": plan.height, "width_px": plan.width},
+        "model": plan.model.name,
+        "choices": list(choice_lines(plan)),
+        "tiles": {
+            "count": len(plan.grid.tiles),
+            "height_px": plan.grid.tile_height,
+            "width_px": plan.grid.tile_width,
+            "overlap_px": plan.overlap_px,
+            "computed_share": plan.grid.computed_px / (plan.grid.height * plan.grid.width),
+        },
+        "segments": {
+            "frames": plan.segment_frames,
+            "count_estimated": -(-frames // plan.segment_frames) if frames else None,
+        },
+        "frame_count_estimated": frames,
+        "memory_bytes_estimated": plan.memory_bytes_estimated,
+        "disk_bytes_estimated": estimate_disk_bytes(plan),
+        "pools": [{"name": pool.name, "count": pool.count, "bytes": pool.bytes} for pool in plan.pools],
+        "flop_per_frame": plan.model.flop_per_px * plan.grid.computed_px,
+        "notes": list(plan.info.guesses),
+        "warnings": list(plan.warnings),
+    }
+
+
+def _tile_size(plan: JobPlan) -> str:
+    return f"{plan.grid.tile_width}x{plan.grid.tile_height} (overlap at least {plan.overlap_px})"
