@@ -1,0 +1,297 @@
+"""The command line: verbs that call one function each. Results go to standard output, words to standard error.
+
+Exit codes: 0 done, 1 some films failed, 2 wrong config or command line, 3 the machine lacks something, 70 a defect or a
+run that stopped moving, 130 stopped by the user.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from engines.errors import EngineError
+from pipeline import __version__
+from pipeline.config import Config
+from pipeline.config.load import load_config
+from pipeline.errors import PipelineError
+from pipeline.show.explain import ExitCode, exit_code, explain, is_expected
+
+logger = logging.getLogger(__name__)
+
+
+def entry() -> None:
+    """Run the program: the console script and ``python -m pipeline``."""
+    open_missing_streams()
+    for stream in (sys.stdout, sys.stderr):
+        # A path is written as the bytes it has, whatever the locale says: results are read by other programs.
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="surrogateescape" if stream is sys.stdout else "backslashreplace")
+    sys.exit(main(sys.argv[1:]))
+
+
+def open_missing_streams() -> None:
+    """Give a closed standard stream a place that takes everything.
+
+    A process may be started without them (``2>&-``, some schedulers). The next file it opens would get the descriptor,
+    and whatever a library writes to standard error would end up in a film.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # It gets the lowest free descriptor, which is the missing stream's own, and stays open as long as we run.
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line.
+
+    Args:
+        argv: Arguments without the program's name; None: the process's.
+
+    Returns:
+        The exit code. Nothing is raised.
+    """
+    try:
+        arguments = make_parser().parse_args(argv)
+    except SystemExit as exc:  # argparse has said why, on the right stream
+        return exc.code if isinstance(exc.code, int) else ExitCode.WRONG_CONFIG
+    configure_logging(arguments.verbose)
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        return int(command(arguments))
+    except KeyboardInterrupt as exc:
+        return complain(exc)
+    except Exception as exc:  # noqa: BLE001 - the last line of defence: whatever it is, one clear line and a code
+        return complain(exc)
+
+
+def complain(exc: BaseException) -> int:
+    """Write an error to standard error and return its exit code. Tracebacks: of defects always, of others with -vv."""
+    for line in explain(exc, encoding=sys.stderr.encoding or "utf-8"):
+        say(line)
+    logger.log(logging.DEBUG if is_expected(exc) else logging.ERROR, "traceback of that error", exc_info=exc)
+    return exit_code(exc)
+
+
+def say(text: str) -> None:
+    """Write a line for people. A closed standard error loses the line, not the run."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        logger.debug("standard error is closed")
+
+
+def put(text: str) -> None:
+    """Write a line of the result to standard output."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Whoever read it has seen enough: that is no failure of what was asked for. Python would complain once more
+        # when it flushes at exit, so from here on the descriptor leads nowhere.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def configure_logging(verbosity: int) -> None:
+    """Send log records to standard error: warnings, with -v what the operator may want, with -vv everything."""
+    level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbosity, 2)]
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    for package in ("pipeline", "engines"):
+        logging.getLogger(package).setLevel(level)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all verbs."""
+    parser = argparse.ArgumentParser(
+        prog="nightscale",
+        description="Upscale films: frames through a Real-ESRGAN network, everything else copied.",
+        epilog="Exit codes: 0 done, 1 some films failed, 2 wrong config, 3 something is missing on this machine, "
+        "70 internal error, 130 stopped.",
+    )
+    parser.add_argument("--version", action="version", version=f"nightscale {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], text: str, *, config: bool) -> None:
+        verb = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
+        verb.set_defaults(command=command)
+        verb.add_argument("-v", "--verbose", action="count", default=0, help="log more to standard error; -vv: all")
+        if config:
+            verb.add_argument("config", type=Path, metavar="CONFIG", help="YAML file; see configs/example.yaml")
+            verb.add_argument(
+                "--set",
+                dest="overrides",
+                action="append",
+                default=[],
+                metavar="KEY=VALUE",
+                help="override one key, as in --set scale.factor=2; can be repeated",
+            )
+        if name != "schema":
+            verb.add_argument("--json", action="store_true", help="write the result as JSON to standard output")
+
+    add("run", command_run, "upscale all films of a config", config=True)
+    add(
+        "check",
+        command_check,
+        "check a config, this machine, each film and the place of its result",
+        config=True,
+    )
+    add("plan", command_plan, "say what a run would do, and what it would need", config=True)
+    add("doctor", command_doctor, "say what this machine has and lacks, and what installs it", config=False)
+    add("schema", command_schema, "write the JSON Schema of the config format", config=False)
+    return parser
+
+
+def command_run(arguments: argparse.Namespace) -> int:
+    """``run``: upscale; print the paths of the finished films."""
+    config = load_config(arguments.config, arguments.overrides)
+    from pipeline import run
+
+    result = run(config)  # signals are its business while it runs
+    if arguments.json:
+        put_json(result.as_json())
+    else:
+        for path in result.outputs:
+            put(str(path))
+    return int(result.exit_code)
+
+
+def command_check(arguments: argparse.Namespace) -> int:
+    """``check``: validate the config, then look at the machine and at each film; go on after a problem.
+
+    Nothing is written, but the output folder is made: whether it can be written is part of the question.
+    """
+    config = load_config(arguments.config, arguments.overrides)
+    items: list[dict[str, Any]] = []
+    codes: list[int] = []
+
+    def check(name: str, look: Callable[[], str]) -> None:
+        try:
+            found, ok = look(), True
+        except (PipelineError, EngineError) as exc:
+            found, ok = " ".join(explain(exc)), False
+            codes.append(complain(exc))
+        items.append({"name": name, "ok": ok, "found": found})
+        if ok and not arguments.json:
+            put(f"ok: {name}: {found}")
+
+    check("config", lambda: str(arguments.config))
+    check("engine", lambda: describe_engine(config))
+    check("ffmpeg", describe_ffmpeg)
+    with_plan = not codes  # without an engine every film would fail for that one reason
+    for path in config.input.paths or (None,):
+        check(str(path or "synthetic"), partial(describe_film, config, path, with_plan=with_plan))
+    if arguments.json:
+        put_json({"ok": not codes, "items": items})
+    return max(codes, default=ExitCode.DONE)
+
+
+def describe_engine(config: Config) -> str:
+    """Say which engine a config gets here.
+
+    Raises:
+        EngineError: It gets none.
+    """
+    from engines import choose_backend
+
+    choice = choose_backend(model=config.infer.model, backend=config.infer.backend, precision=config.infer.precision)
+    return f"{config.infer.model} with {choice.backend} in {choice.precision} on {choice.device}: {choice.reason}"
+
+
+def describe_ffmpeg() -> str:
+    """Say which ffmpeg program is used.
+
+    Raises:
+        SetupError: There is none.
+    """
+    from pipeline.assembly.ffmpeg import find_ffmpeg
+
+    program = find_ffmpeg()
+    return f"{program.version}, {program.path}"
+
+
+def describe_film(config: Config, path: Path | None, *, with_plan: bool) -> str:
+    """Say what a film is.
+
+    Args:
+        config: The run.
+        path: One of its inputs; None for the synthetic film.
+        with_plan: Whether to see also if the run could begin with it.
+
+    Raises:
+        PipelineError: It cannot be upscaled, or not with this config.
+        EngineError: The network cannot be used for it.
+    """
+    from pipeline.plan import plan_film, probe_film
+    from pipeline.preflight import check_paths
+
+    info = probe_film(config, path)
+    if with_plan:
+        check_paths(plan_film(config, info))
+    video = info.video
+    rate = f", {float(video.average_rate):.6g} fps" if video.average_rate else ""
+    frames = video.frame_count_estimated
+    count = "" if frames is None else f", {'' if video.frame_count_from_header else 'about '}{frames} frames"
+    return f"{video.width}x{video.height} {video.codec} {video.pixel_format}{rate}{count}"
+
+
+def command_plan(arguments: argparse.Namespace) -> int:
+    """``plan``: what each film's job would be; go on after a film that cannot be planned."""
+    config = load_config(arguments.config, arguments.overrides)
+    from pipeline.plan import plan_film, probe_film
+    from pipeline.preflight import measure_pace
+    from pipeline.show.plan_words import plan_as_json, plan_lines
+
+    plans = []
+    codes: list[int] = []
+    tiles_per_s: dict[tuple[int, int, int], float] = {}  # a folder of alike films is measured once
+    for path in config.input.paths or (None,):
+        try:
+            plan = plan_film(config, probe_film(config, path))
+            shape = (plan.grid.tile_height, plan.grid.tile_width, plan.engine_scale)
+            if shape not in tiles_per_s:
+                tiles_per_s[shape] = measure_pace(plan) * len(plan.grid.tiles)
+        except (PipelineError, EngineError) as exc:
+            codes.append(complain(exc))
+            continue
+        pace_fps = tiles_per_s[shape] / len(plan.grid.tiles)
+        plans.append({**plan_as_json(plan), "engine_fps_measured": pace_fps})
+        if not arguments.json:
+            for line in plan_lines(plan, pace_fps=pace_fps):
+                put(line)
+    if arguments.json:
+        put_json({"jobs": plans})
+    return max(codes, default=ExitCode.DONE)
+
+
+def command_doctor(arguments: argparse.Namespace) -> int:
+    """``doctor``: a table of what is here, what is missing, and what a run would use."""
+    from pipeline.doctor import diagnose
+
+    diagnosis = diagnose()
+    if arguments.json:
+        put_json(diagnosis.as_json())
+    else:
+        for line in diagnosis.lines():
+            put(line)
+    return ExitCode.DONE if diagnosis.can_run else ExitCode.WRONG_SETUP
+
+
+def command_schema(arguments: argparse.Namespace) -> int:  # noqa: ARG001 - all verbs take the same argument
+    """``schema``: the config format for editors."""
+    from pipeline.config.schema import config_schema
+
+    put_json(config_schema())
+    return ExitCode.DONE
+
+
+def put_json(value: Any) -> None:
+    """Write a result for programs to standard output."""
+    put(json.dumps(value, indent=2, allow_nan=False))

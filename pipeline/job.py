@@ -1,0 +1,238 @@
+"""One film from its file to the finished, verified output.
+
+Order: check the paths, load the network, run the graph, join the segments and copy the other streams, verify, and only
+then give the result its name. Until that last step everything lies in a work folder beside the output, which is removed
+in the end, whatever the end is.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engines.atomic import commit_file, fsync_folder
+from pipeline.assembly.expected import Expected
+from pipeline.assembly.ffmpeg import find_ffmpeg
+from pipeline.assembly.mux import assemble, write_pictures
+from pipeline.assembly.verify import verify_output
+from pipeline.errors import MediaError, OutputError
+from pipeline.graph.metrics import GraphSnapshot, Verdict, find_bottleneck
+from pipeline.graph.runtime import run_graph
+from pipeline.graph.stop import StopToken
+from pipeline.plan import JobPlan
+from pipeline.preflight import check_paths, open_planned_runner
+from pipeline.segments import CommittedSegment
+from pipeline.show.progress import JobPhase, JobProgress, RateMeter
+from pipeline.warmup import compile_kernels
+from pipeline.wiring import Wiring, open_wiring
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOutcome:
+    """What a finished job did."""
+
+    output: Path | None
+    """The result; None if nothing is written (``encode.kind: null``)."""
+    frames_done: int
+    elapsed_s: float
+    """From opening the network to the final name."""
+    graph_s: float
+    """Of it, the time in which frames flowed."""
+    graph: GraphSnapshot
+    verdict: Verdict
+    damage: str | None
+    """What of the input could not be read; None if nothing was lost."""
+    notes: tuple[str, ...]
+    verification: dict[str, Any] | None
+
+    @property
+    def fps(self) -> float:
+        """Frames per second while frames flowed."""
+        return self.frames_done / self.graph_s if self.graph_s > 0 else 0.0
+
+
+def run_job(plan: JobPlan, *, report: Callable[[JobProgress], None], interval_s: float, stop: StopToken) -> JobOutcome:
+    """Upscale one film.
+
+    Args:
+        plan: What to do, from ``plan_job``.
+        report: Called in this thread with how far the job is.
+        interval_s: About how often, seconds.
+        stop: Ends the job from outside; its work folder goes, nothing else was written.
+
+    Returns:
+        The outcome. The file under ``plan.output`` is whole and verified.
+
+    Raises:
+        GraphFailed: A stage failed; the first member is the cause.
+        PipelineError: Paths, tools, assembly or verification failed.
+        EngineError: The network could not be loaded.
+        Aborted: ``stop.abort()`` was called.
+    """
+    started_s = time.perf_counter()
+    check_paths(plan)
+    if plan.streams is not None:
+        find_ffmpeg()  # missing: say so now, not after the night
+    progress = _Progress(plan, report=report)
+    with _open_work_folder(plan) as work:
+        with open_planned_runner(plan) as runner, open_wiring(plan, runner, work=work) as wiring:
+            compile_kernels(plan)
+            stop.raise_if_aborted()
+            graph = _run(plan, wiring, stop=stop, progress=progress, interval_s=interval_s)
+        segments = wiring.sink.segments
+        frame_count = sum(segment.frame_count for segment in segments)
+        _check_counts(plan, graph, frame_count=frame_count)
+        verification = None
+        if plan.is_written:
+            progress.enter("assembling")
+            verification = _assemble(plan, segments, work=work, stop=stop, progress=progress)
+    return JobOutcome(
+        output=plan.output if plan.is_written else None,
+        frames_done=frame_count,
+        elapsed_s=time.perf_counter() - started_s,
+        graph_s=graph.elapsed_s,
+        graph=graph,
+        verdict=find_bottleneck(graph),
+        damage=wiring.source.damage,
+        notes=wiring.source.notes,
+        verification=verification,
+    )
+
+
+def _run(plan: JobPlan, wiring: Wiring, *, stop: StopToken, progress: _Progress, interval_s: float) -> GraphSnapshot:
+    run = plan.config.run
+    progress.begin()
+    return run_graph(
+        wiring.stages,
+        capacities=wiring.capacities,
+        pools=wiring.pools,
+        stop=stop,
+        drop=lambda item: item.release(),
+        on_snapshot=progress.update,
+        report_every_s=interval_s,
+        stall_timeout_s=plan.stall_timeout_s,
+        join_deadline_s=run.join_deadline_s,
+        time_base=plan.info.video.time_base,
+    )
+
+
+def _check_counts(plan: JobPlan, graph: GraphSnapshot, *, frame_count: int) -> None:
+    """Every decoded frame was encoded; a film has at least one."""
+    decoded = graph.stages[0].items_out
+    if decoded == 0:
+        raise MediaError(
+            f"{plan.info.path}: no frame could be decoded", path=plan.info.path, hint="check the file in a player"
+        )
+    if plan.is_written and frame_count != decoded:
+        raise MediaError(
+            f"{plan.info.path}: {decoded} frames were decoded but {frame_count} encoded",
+            path=plan.info.path,
+            hint="this is a defect of the program; please report it with the log",
+        )
+
+
+def _assemble(
+    plan: JobPlan, segments: tuple[CommittedSegment, ...], *, work: Path, stop: StopToken, progress: _Progress
+) -> dict[str, Any]:
+    """Make the whole result in the work folder, verify it there, and move it to its name."""
+    finished = work / f"result.{plan.container}"
+    if plan.container == "png":
+        write_pictures(segments, out=finished)
+    else:
+        assert plan.streams is not None
+        source = plan.info if plan.info.path.exists() else None
+        assemble(segments, source=source, plan=plan.streams, encode=plan.encode, out=finished, stop=stop)
+    stop.raise_if_aborted()
+    progress.enter("verifying")
+    verified = verify_output(finished, Expected.of(plan, segments))
+    stop.raise_if_aborted()
+    try:
+        _commit(finished, plan.output, work=work)
+    except OSError as exc:
+        raise OutputError(
+            f"cannot move the result to {plan.output}: {exc.strerror}", path=plan.output, hint="check the folder"
+        ) from exc
+    return verified
+
+
+def _commit(finished: Path, output: Path, *, work: Path) -> None:
+    """Give the result its name; an older one goes only then."""
+    if not finished.is_dir():
+        commit_file(finished, output)
+        return
+    if output.exists():
+        output.rename(work / "replaced")
+    finished.rename(output)
+    fsync_folder(output.parent)
+
+
+@contextmanager
+def _open_work_folder(plan: JobPlan) -> Iterator[Path]:
+    """A fresh folder beside the output, so that the last rename stays on one file system."""
+    work = plan.output.with_name(f".{plan.output.name}.work")
+    if not plan.is_written:
+        yield work
+        return
+    try:
+        if work.exists():
+            shutil.rmtree(work)
+        work.mkdir()
+    except OSError as exc:
+        raise OutputError(
+            f"cannot make the work folder {work}: {exc.strerror}", path=work, hint="check rights and free space"
+        ) from exc
+    try:
+        yield work
+    finally:
+        if plan.config.output.keep_work:
+            logger.info("the segments are kept in %s", work)
+        else:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+class _Progress:
+    """Turns the runtime's snapshots into what displays show."""
+
+    def __init__(self, plan: JobPlan, *, report: Callable[[JobProgress], None]) -> None:
+        self._frame_count = plan.frame_count_estimated
+        self._report = report
+        self._meter = RateMeter()
+        self._started_s = time.perf_counter()
+        self._phase: JobPhase = "upscaling"
+        self._latest: GraphSnapshot | None = None
+
+    def begin(self) -> None:
+        """The rate counts from here."""
+        self._meter.update(frames_done=0, now_s=time.perf_counter())
+
+    def update(self, graph: GraphSnapshot) -> None:
+        """Take a snapshot and pass it on."""
+        self._latest = graph
+        done = graph.stages[-1].items_in
+        now_s = time.perf_counter()
+        self._meter.update(frames_done=done, now_s=now_s)
+        self._report(
+            JobProgress(
+                frames_done=done,
+                elapsed_s=now_s - self._started_s,
+                fps=self._meter.fps,
+                eta_s=self._meter.eta_s(self._frame_count),
+                graph=graph,
+                verdict=find_bottleneck(graph),
+                phase=self._phase,
+            )
+        )
+
+    def enter(self, phase: JobPhase) -> None:
+        """Say that the frames are done and what comes now."""
+        self._phase = phase
+        if self._latest is not None:
+            self.update(self._latest)

@@ -1,0 +1,92 @@
+"""The last steps before a run: can the result be written, which network is opened, and how fast is it here?"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from engines import Runner, open_runner
+from engines.measure import measure_throughput
+from pipeline.errors import OutputError
+
+if TYPE_CHECKING:
+    from pipeline.plan import JobPlan
+
+
+PACE_FLOP = 1e11
+"""Arithmetic of one trial inference: a quarter of a second on two cores of a 2024 server."""
+
+
+def check_paths(plan: JobPlan) -> None:
+    """Refuse a run whose result could not be put where the config says. Makes the output folder.
+
+    Raises:
+        OutputError: The result would replace its source or an existing file, or the folder cannot be written.
+    """
+    if not plan.is_written:
+        return
+    source, output = plan.info.path, plan.output
+    if output.exists() and source.exists() and output.samefile(source):
+        raise OutputError(
+            f"the output would replace the input: {output}", path=output, hint="set output.dir or output.name"
+        )
+    if output.exists() and not plan.config.output.overwrite:
+        raise OutputError(
+            f"the output exists: {output}", path=output, hint="set output.overwrite: true, or another output.name"
+        )
+    if output.is_dir() and plan.container != "png":
+        raise OutputError(f"the output is a folder: {output}", path=output, hint="set another output.name")
+    folder = output.parent
+    trial = folder / f".{output.name}.write-test.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial.write_bytes(b"")
+        trial.unlink()
+    except OSError as exc:
+        raise OutputError(
+            f"cannot write into {folder}: {exc.strerror}", path=folder, hint="set output.dir to a folder you may write"
+        ) from exc
+
+
+def measure_pace(plan: JobPlan, *, seconds: float = 2.0) -> float:
+    """Run the planned network on noise for a moment, on tiles small enough that it stays a moment.
+
+    Speed per pixel hardly depends on the tile's size (measured: 1.5 % between 128x128 and 640x272; engines/README.md).
+
+    Args:
+        plan: What to run.
+        seconds: How long to measure, after one round to warm up.
+
+    Returns:
+        Frames per second that the engine alone reaches; the run cannot be faster.
+
+    Raises:
+        EngineError: The network cannot be opened or run.
+    """
+    side = max(16, math.isqrt(int(PACE_FLOP / max(1, plan.model.flop_per_px))))
+    height, width = min(side, plan.grid.tile_height), min(side, plan.grid.tile_width)
+    with open_planned_runner(plan, height=height, width=width) as runner:
+        return measure_throughput(runner, seconds=seconds).px_per_s / plan.grid.computed_px
+
+
+def open_planned_runner(plan: JobPlan, *, height: int | None = None, width: int | None = None) -> Runner:
+    """Open the runner of a plan; a context manager.
+
+    Args:
+        plan: What to run.
+        height, width: Tile size in pixels, if not the plan's.
+
+    Raises:
+        EngineError: The network cannot be opened.
+    """
+    return open_runner(
+        model=plan.model,
+        backend=plan.backend.backend,
+        precision=plan.backend.precision,
+        batch=plan.config.infer.batch_tiles,
+        height=height or plan.grid.tile_height,
+        width=width or plan.grid.tile_width,
+        output_scale=plan.engine_scale,
+        threads=plan.config.infer.threads,
+        slots=plan.slots,
+    )

