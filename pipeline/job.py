@@ -8,10 +8,9 @@ in the end, whatever the end is.
 from __future__ import annotations
 
 import logging
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from pipeline.segments import CommittedSegment
 from pipeline.show.progress import JobPhase, JobProgress, RateMeter
 from pipeline.warmup import compile_kernels
 from pipeline.wiring import Wiring, open_wiring
+from pipeline.work_folder import open_work_folder
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def run_job(plan: JobPlan, *, report: Callable[[JobProgress], None], interval_s:
     if plan.streams is not None:
         find_ffmpeg()  # missing: say so now, not after the night
     progress = _Progress(plan, report=report)
-    with _open_work_folder(plan) as work:
+    with _work_folder(plan) as work:
         with open_planned_runner(plan) as runner, open_wiring(plan, runner, work=work) as wiring:
             compile_kernels(plan)
             stop.raise_if_aborted()
@@ -174,28 +174,11 @@ def _commit(finished: Path, output: Path, *, work: Path) -> None:
     fsync_folder(output.parent)
 
 
-@contextmanager
-def _open_work_folder(plan: JobPlan) -> Iterator[Path]:
-    """A fresh folder beside the output, so that the last rename stays on one file system."""
-    work = plan.output.with_name(f".{plan.output.name}.work")
-    if not plan.is_written:
-        yield work
-        return
-    try:
-        if work.exists():
-            shutil.rmtree(work)
-        work.mkdir()
-    except OSError as exc:
-        raise OutputError(
-            f"cannot make the work folder {work}: {exc.strerror}", path=work, hint="check rights and free space"
-        ) from exc
-    try:
-        yield work
-    finally:
-        if plan.config.output.keep_work:
-            logger.info("the segments are kept in %s", work)
-        else:
-            shutil.rmtree(work, ignore_errors=True)
+def _work_folder(plan: JobPlan) -> AbstractContextManager[Path]:
+    """Where segments go; a path that nobody uses if nothing is written."""
+    if plan.is_written:
+        return open_work_folder(plan.output, keep=plan.config.output.keep_work)
+    return nullcontext(plan.output)
 
 
 class _Progress:
