@@ -14,7 +14,7 @@ from engines import BackendChoice, ModelSpec, choose_backend, find_model
 from pipeline.assembly.containers import StreamPlan, choose_container, plan_streams
 from pipeline.budget import PoolPlan, plan_grid, plan_pools
 from pipeline.config import Config
-from pipeline.decode import DecoderChoice, choose_decoder, probe_synthetic
+from pipeline.decode import DecoderChoice, check_progressive, choose_decoder, probe_synthetic
 from pipeline.encode import EncodeSpec, check_encoder, choose_encoder
 from pipeline.errors import ConfigError
 from pipeline.frames import MediaInfo
@@ -146,10 +146,12 @@ def plan_film(config: Config, info: MediaInfo) -> JobPlan:
         The plan. The same config, film and machine state give the same plan.
 
     Raises:
+        UnsupportedMedia: The film is interlaced.
         ConfigError: Settings that cannot be combined for this film: encoder and format, container and streams.
         EngineError: The model or backend named cannot be used.
         SetupError: The encoder is missing.
     """
+    check_progressive(info)
     video = info.video
     model = find_model(config.infer.model)
     backend = choose_backend(model=model, backend=config.infer.backend, precision=config.infer.precision)

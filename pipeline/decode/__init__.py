@@ -10,7 +10,7 @@ from fractions import Fraction
 from importlib import import_module
 from typing import Literal, Protocol
 
-from pipeline.decode.base import Decoder
+from pipeline.decode.base import Decoder, check_progressive
 from pipeline.frames import MediaInfo
 
 DecoderKind = Literal["auto", "libav", "synthetic"]
@@ -19,6 +19,7 @@ DECODERS = {"libav": "pipeline.decode.libav:LibavDecoder", "synthetic": "pipelin
 """``module:class`` of every decoder; imported when it is opened."""
 
 __all__ = [
+    "check_progressive",
     "choose_decoder",
     "Decoder",
     "DecoderChoice",

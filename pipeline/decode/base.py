@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
+from pipeline.errors import UnsupportedMedia
 from pipeline.frames import Frame, MediaInfo
 
 
@@ -54,3 +55,17 @@ class Decoder(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+def check_progressive(info: MediaInfo) -> None:
+    """Refuse a film whose frames are made of fields of two moments.
+
+    Raises:
+        UnsupportedMedia: It is interlaced; the hint has the command that deinterlaces it.
+    """
+    if info.video.is_interlaced:
+        raise UnsupportedMedia(
+            f"{info.path} is interlaced",
+            path=info.path,
+            hint=f"deinterlace it first: ffmpeg -i '{info.path}' -vf bwdif -c:v ffv1 -c:a copy progressive.mkv",
+        )

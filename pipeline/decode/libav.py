@@ -18,6 +18,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from pipeline.decode.base import check_progressive
 from pipeline.decode.container import error_text, open_media
 from pipeline.decode.losses import Losses
 from pipeline.decode.planes import PlaneReader
@@ -53,12 +54,7 @@ class LibavDecoder:
     def __init__(self, info: MediaInfo, *, threads: int = 0) -> None:
         if info.container == SYNTHETIC_CONTAINER:
             raise ValueError("a computed film is no file; decode it with kind synthetic")
-        if info.video.is_interlaced:
-            raise UnsupportedMedia(
-                f"{info.path} is interlaced",
-                path=info.path,
-                hint=f"deinterlace it first: ffmpeg -i '{info.path}' -vf bwdif -c:v ffv1 -c:a copy progressive.mkv",
-            )
+        check_progressive(info)
         self.info = info
         self._threads = threads
         self._pass: _Pass | None = None

@@ -9,7 +9,7 @@ import pytest
 from helpers import media
 
 from pipeline.config.load import make_config
-from pipeline.errors import ConfigError, MediaError, OutputError
+from pipeline.errors import ConfigError, MediaError, OutputError, UnsupportedMedia
 from pipeline.plan import JobPlan, plan_film, probe_film
 from pipeline.preflight import check_paths, measure_pace, open_planned_runner
 from pipeline.show.plan_words import choice_lines, plan_as_json, plan_lines
@@ -104,6 +104,13 @@ def test_what_the_container_cannot_hold_is_refused_before_the_run(tmp_path: Path
     with pytest.raises(ConfigError) as caught:
         plan(tmp_path, film=film, output={"container": "mp4"})
     assert "mkv" in caught.value.hint
+
+
+def test_an_interlaced_film_is_refused_before_the_run(tmp_path: Path) -> None:
+    film = media.write_interlaced(tmp_path / "film.mkv")
+    with pytest.raises(UnsupportedMedia) as caught:
+        plan(tmp_path, film=film)
+    assert "bwdif" in caught.value.hint
 
 
 def test_square_pixels_stay_square_whatever_is_rounded(tmp_path: Path) -> None:
