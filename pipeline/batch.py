@@ -53,7 +53,9 @@ def run_batch(config: Config, *, display: Display) -> BatchResult:
     with _signals_to(stop):
         for index, source in enumerate(sources):
             film = _Film(config, source, index=index, count=len(sources))
-            film.work(display, stop=stop, taken={other.plan.output: other.name for other in films if other.plan})
+            plans = ((other.plan, other.name) for other in films)
+            taken = {plan.output: name for plan, name in plans if plan is not None and plan.is_written}
+            film.work(display, stop=stop, taken=taken)
             films.append(film)
             display.job_finished(film.result().end())
             if stop.is_aborted or (film.status == "failed" and config.run.on_error == "stop"):

@@ -63,7 +63,7 @@ def run_job(plan: JobPlan, *, report: Callable[[JobProgress], None], interval_s:
     """Upscale one film.
 
     Args:
-        plan: What to do, from ``plan_job``.
+        plan: What to do, from ``plan_film``.
         report: Called in this thread with how far the job is.
         interval_s: About how often, seconds.
         stop: Ends the job from outside; its work folder goes, nothing else was written.

@@ -231,3 +231,23 @@ def test_one_bad_film_does_not_stop_the_others(capfd: pytest.CaptureFixture[str]
     assert "bad.mp4" in ran.err
     stopped = run_films(capfd, tmp_path, bad, good, run={"on_error": "stop"}, output={"name": "{stem}-2"})
     assert stopped.code == 1 and stopped.outputs == []
+
+
+def films_of_one_name(folder: Path) -> list[Path]:
+    films = []
+    for name in ("a", "b"):
+        (folder / name).mkdir()
+        films.append(media.write_counter_video(folder / name / "film.mkv", frames=2))
+    return films
+
+
+def test_two_films_never_become_one_file(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    ran = run_films(capfd, tmp_path, *films_of_one_name(tmp_path), output={"overwrite": True})
+    assert ran.code == 1
+    assert len(ran.outputs) == 1
+    assert "would both be written" in ran.err
+
+
+def test_films_of_one_name_can_be_measured_together(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    ran = run_films(capfd, tmp_path, *films_of_one_name(tmp_path), encode={"kind": "null"})
+    assert ran.code == 0, ran.err
