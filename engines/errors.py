@@ -5,16 +5,26 @@
     EngineError              .hint: one line, what to do next
     ├── UnknownModel         no model of that name; the hint names the nearest
     ├── WeightsError         the weight file is missing, short, long or not what its table entry says
+    ├── ModelFileError       the user's ONNX or PyTorch file is not a network that upscales pictures
+    ├── ExportFailed         the network cannot be written as ONNX in that way
+    ├── BuildFailed          the compiler refused the network or ran out of memory or disk
+    │   └── BuildCancelled   the user stopped it
+    ├── CacheFailed          the folder of compiled engines cannot be used; .folder
+    ├── AccuracyFailed       a compiled or exported network differs too much from its source
     ├── BackendUnavailable   the library or the device that a backend needs is not there; .missing
     ├── UnsupportedModel     the backend cannot run that model at all
     ├── UnsupportedPrecision the backend cannot compute in that precision on this device
     ├── UnsupportedShape     the engine cannot take tiles of that size
+    ├── EngineMismatch       a compiled engine does not load here: damaged, or of another version or GPU
+    ├── OutOfDeviceMemory    the GPU has not as much free memory as is needed; .needed_bytes, .free_bytes
     └── InferenceFailed      the library failed while running a loaded model
 
 `engines` never imports `pipeline`; the command line turns both trees into one line each.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 
 class EngineError(Exception):
@@ -36,6 +46,40 @@ class UnknownModel(EngineError):
 
 class WeightsError(EngineError):
     """A weight file is missing, or its length or content is not that of the model."""
+
+
+class ModelFileError(EngineError):
+    """The user's own ONNX or PyTorch file cannot be read, or is not a network that upscales RGB pictures."""
+
+
+class ExportFailed(EngineError):
+    """The network cannot be written as ONNX with the options asked for."""
+
+
+class BuildFailed(EngineError):
+    """The engine compiler refused the network or its options, or ran out of memory or disk."""
+
+
+class BuildCancelled(BuildFailed):
+    """The user stopped an engine build; nothing of it is kept."""
+
+
+class CacheFailed(EngineError):
+    """The folder of compiled engines cannot be made, read, written or locked.
+
+    Args:
+        message: What could not be done, with the folder and the system's reason.
+        folder: The cache folder.
+        hint: What to do about it.
+    """
+
+    def __init__(self, message: str, *, folder: Path, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.folder = folder
+
+
+class AccuracyFailed(EngineError):
+    """An exported or compiled network differs more from the float32 original than its precision explains."""
 
 
 class BackendUnavailable(EngineError):
@@ -62,6 +106,26 @@ class UnsupportedPrecision(EngineError):
 
 class UnsupportedShape(EngineError):
     """The engine cannot take tiles of the size or dtype asked for, or not give that enlargement."""
+
+
+class EngineMismatch(EngineError):
+    """A compiled engine does not load here: it is damaged, or was compiled by another version or for another GPU."""
+
+
+class OutOfDeviceMemory(EngineError):
+    """The GPU has less free memory than is needed.
+
+    Args:
+        message: What the memory was for.
+        needed_bytes: What was asked for; 0 if the library does not say.
+        free_bytes: What was free; 0 if unknown.
+        hint: What makes it fit.
+    """
+
+    def __init__(self, message: str, *, needed_bytes: int = 0, free_bytes: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.needed_bytes = needed_bytes
+        self.free_bytes = free_bytes
 
 
 class InferenceFailed(EngineError):

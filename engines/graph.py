@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from engines.errors import EngineError
+from engines.errors import ExportFailed, UnsupportedModel, UnsupportedShape
 from engines.fold import fold_output_scale
 from engines.graph_writer import GraphWriter
 from engines.layers import DENSE_BLOCKS, DENSE_CONVOLUTIONS, IMAGE_CHANNELS
-from engines.spec import Precision
+from engines.spec import ModelSpec, Precision
 from engines.weights import ConvWeights, ModelWeights
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ DEFAULT_OPSET = 20
 
 BFLOAT16_OPSET = 22
 """First operator set whose Conv allows bfloat16. Source: ONNX changelog, Conv-22."""
+
+FIRST_OPSET = 13
+"""First operator set in which Resize needs no region of interest. Source: ONNX changelog, Resize-13."""
 
 
 def build_graph(
@@ -53,25 +56,26 @@ def build_graph(
         A model with all weights inside.
 
     Raises:
-        UnsupportedShape: The architecture cannot give ``output_scale``.
-        EngineError: The operator set is too old for bf16, or the architecture has no graph.
+        UnsupportedShape: The architecture cannot give ``output_scale``, or take that size.
+        ExportFailed: The operator set is unknown, too old, or too old for bf16.
+        UnsupportedModel: The architecture has no graph.
     """
     model = weights.model
     scale = model.scale if output_scale is None else output_scale
     layers = fold_output_scale(weights, output_scale=scale)
+    _check_sides(model, height=height, width=width)
     if opset is None:
         opset = BFLOAT16_OPSET if precision == "bf16" else DEFAULT_OPSET
-    if precision == "bf16" and opset < BFLOAT16_OPSET:
-        raise EngineError(f"opset {opset} has no bfloat16 convolution", hint=f"use opset {BFLOAT16_OPSET} or newer")
+    _check_opset(opset, precision=precision)
     writer = GraphWriter(precision=precision, io_dtype=io_dtype)
     image = writer.cast_in()
     match model.architecture:
         case "srvgg":
             result = _write_srvgg(writer, image, layers=layers, scale=scale, input_shape=(batch, height, width))
         case "rrdb":
-            result = _write_rrdb(writer, image, layers=layers, blocks=model.blocks)
+            result = _write_rrdb(writer, image, layers=layers, model=model)
         case _:
-            raise EngineError(f"model {model.name} has no graph", hint="choose backend resize")
+            raise UnsupportedModel(f"model {model.name} has no graph", hint="choose backend resize")
     writer.cast_out(result)
     return writer.finish(
         name=model.name,
@@ -79,6 +83,31 @@ def build_graph(
         scale=scale,
         opset=opset,
     )
+
+
+def _check_sides(model: ModelSpec, *, height: int | None, width: int | None) -> None:
+    """Refuse constant sides that the network's unshuffle does not divide."""
+    for name, side in (("height", height), ("width", width)):
+        if side is not None and (side < 1 or side % model.size_multiple):
+            raise UnsupportedShape(
+                f"{model.name} takes sides that are multiples of {model.size_multiple}, not {name} {side}",
+                hint=f"use {max(side + -side % model.size_multiple, model.size_multiple)}",
+            )
+
+
+def _check_opset(opset: int, *, precision: Precision) -> None:
+    """Refuse operator sets that the graph cannot be written in."""
+    from onnx.defs import onnx_opset_version
+
+    newest = onnx_opset_version()
+    if not FIRST_OPSET <= opset <= newest:
+        raise ExportFailed(
+            f"opset {opset} is not supported: it must be from {FIRST_OPSET} to {newest}, the newest that the installed "
+            "onnx knows",
+            hint="leave the opset out",
+        )
+    if precision == "bf16" and opset < BFLOAT16_OPSET:
+        raise ExportFailed(f"opset {opset} has no bfloat16 convolution", hint=f"use opset {BFLOAT16_OPSET} or newer")
 
 
 def _write_srvgg(
@@ -114,16 +143,20 @@ def _write_srvgg(
     return writer.add(value, writer.enlarge(image, factor=scale, name="base"), name="add_base")
 
 
-def _write_rrdb(writer: GraphWriter, image: str, *, layers: tuple[ConvWeights, ...], blocks: int) -> str:
-    """RRDBNet: residual-in-residual dense blocks, two nearest doublings, two last convolutions.
+def _write_rrdb(writer: GraphWriter, image: str, *, layers: tuple[ConvWeights, ...], model: ModelSpec) -> str:
+    """RRDBNet: pixel unshuffle if it has one, residual-in-residual dense blocks, two nearest doublings, two last
+    convolutions.
 
     The sum that runs through all blocks stays float32 in every precision, so that it is not rounded once per block.
     Measured with RealESRGAN_x4plus on a checkerboard, fp16, onnxruntime: 1.5 instead of 2.1 codes at worst.
     """
     remaining = iter(layers)
-    first = writer.conv(image, next(remaining))
+    if model.unshuffle == 1:
+        first = writer.conv(image, next(remaining))
+    else:
+        first = writer.unshuffled_conv(image, next(remaining), factor=model.unshuffle)
     trunk = writer.widen(first, name="first")
-    for block in range(blocks):
+    for block in range(model.blocks):
         name = f"block_{block}"
         value = writer.narrow(trunk, name=name)
         for dense in range(DENSE_BLOCKS):

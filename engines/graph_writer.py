@@ -76,10 +76,35 @@ class GraphWriter:
 
     def conv(self, value: str, layer: ConvWeights) -> str:
         """3x3 convolution with bias, zero padding of one pixel."""
+        return self._conv(value, layer, kernel=layer.kernel, step=1)
+
+    def unshuffled_conv(self, value: str, layer: ConvWeights, *, factor: int) -> str:
+        """Pixel unshuffle by ``factor`` and a 3x3 convolution of the result, zero padding of one of its pixels.
+
+        Written as one convolution of the picture: with kernels of 3 x factor pixels in steps of ``factor``, it
+        multiplies the same numbers. So it needs no operator that a backend might lack, nor another order of the
+        channels, in which ONNX's SpaceToDepth differs from torch. Sides that are no multiple of ``factor`` lose
+        their last rows or columns without a word; callers check ``ModelSpec.size_multiple``.
+        """
+        outputs, _, height, width = layer.kernel.shape
+        # From (out, colour, row, column, ky, kx) to (out, colour, ky, row, kx, column): the channels go in between.
+        parts = layer.kernel.reshape(outputs, IMAGE_CHANNELS, factor, factor, height, width)
+        kernel = parts.transpose(0, 1, 4, 2, 5, 3).reshape(outputs, IMAGE_CHANNELS, height * factor, width * factor)
+        return self._conv(value, layer, kernel=kernel, step=factor)
+
+    def _conv(self, value: str, layer: ConvWeights, *, kernel: NDArray[np.float32], step: int) -> str:
+        """Convolution in steps of ``step``, with zero padding of as many pixels."""
         name = layer.shape.name
-        kernel = self.constant(layer.kernel, name=f"{name}.weight")
+        weight = self.constant(np.ascontiguousarray(kernel), name=f"{name}.weight")
         bias = self.constant(layer.bias, name=f"{name}.bias")
-        return self.node("Conv", [value, kernel, bias], name=name, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+        return self.node(
+            "Conv",
+            [value, weight, bias],
+            name=name,
+            kernel_shape=list(kernel.shape[2:]),
+            pads=[step] * 4,
+            **({"strides": [step, step]} if step > 1 else {}),
+        )
 
     def prelu(self, value: str, slopes: NDArray[np.float32], *, name: str) -> str:
         """PReLU with one slope per channel."""

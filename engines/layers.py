@@ -2,6 +2,11 @@
 
 This is the only place that knows how many layers an architecture has and how wide they are; the weight reader, the
 graph builder, the reference implementation and the cost formulas all iterate over it.
+
+RRDBNet has one trunk, which enlarges by 4. For smaller enlargements the picture is first made smaller without loss: a
+pixel unshuffle by ``ModelSpec.unshuffle`` (2 for x2, 4 for x1) makes of each block of unshuffle x unshuffle pixels one
+pixel, with the channels in the order (colour, row, column), row-major, as ``torch.nn.functional.pixel_unshuffle`` does.
+``conv_first`` then has 3 x unshuffle x unshuffle inputs. Source: ``rrdbnet_arch.py`` of BasicSR 1.4.2.
 """
 
 from __future__ import annotations
@@ -25,6 +30,11 @@ DENSE_BLOCKS = 3
 """Dense blocks of one residual-in-residual block of RRDBNet. Source: ESRGAN paper, figure 4."""
 
 
+RRDB_ENLARGEMENT = 4
+"""How much larger per side RRDBNet's result is than its trunk: two doublings.
+Source: the official RRDBNet definition."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvShape:
     """One 3x3 convolution with bias, and where it works."""
@@ -36,9 +46,15 @@ class ConvShape:
     outputs: int
     """Output channels."""
     resolution: int = 1
-    """How much larger per side than the network's input the tensor is that the convolution runs on."""
+    """How much larger per side than the trunk the tensor is that the convolution runs on. The trunk has the size of
+    the network's input, or an ``unshuffle``-th of it."""
     has_slopes: bool = False
     """Followed by a PReLU with one learnt slope per channel, stored after the bias."""
+
+    @property
+    def kernel_shape(self) -> tuple[int, int, int, int]:
+        """Of the kernel: (outputs, inputs, 3, 3)."""
+        return (self.outputs, self.inputs, KERNEL_PX, KERNEL_PX)
 
     @property
     def weight_count(self) -> int:
@@ -74,11 +90,14 @@ def _srvgg(model: ModelSpec) -> tuple[ConvShape, ...]:
 
 
 def _rrdb(model: ModelSpec) -> tuple[ConvShape, ...]:
-    """RRDBNet x4: the trunk at input resolution, then two doublings with a convolution each, then two more."""
-    width, growth = model.features, model.growth
-    if model.scale != 4:
-        raise EngineError(f"model {model.name}: RRDBNet is implemented for x4, not x{model.scale}")
-    shapes = [ConvShape(name="conv_first", inputs=IMAGE_CHANNELS, outputs=width)]
+    """RRDBNet: the trunk, then two doublings with a convolution each, then two more."""
+    width, growth, unshuffle = model.features, model.growth, model.unshuffle
+    if model.scale * unshuffle != RRDB_ENLARGEMENT:
+        raise EngineError(
+            f"model {model.name}: an RRDBNet enlarges by {RRDB_ENLARGEMENT} over its unshuffle, so with unshuffle "
+            f"{unshuffle} not by {model.scale}"
+        )
+    shapes = [ConvShape(name="conv_first", inputs=IMAGE_CHANNELS * unshuffle**2, outputs=width)]
     for block in range(model.blocks):
         for dense in range(DENSE_BLOCKS):
             shapes.extend(
@@ -99,45 +118,3 @@ def _rrdb(model: ModelSpec) -> tuple[ConvShape, ...]:
         )
     )
     return tuple(shapes)
-
-
-def receptive_px(model: ModelSpec) -> int:
-    """Bound the input pixels on each side that one output pixel can depend on.
-
-    Walks from the output to the input: every convolution adds its radius at its own resolution, and going to half the
-    resolution halves the reach, rounded up (a nearest-enlarged pixel ``y`` reads ``floor(y / 2)``).
-    """
-    reach, resolution = 0, model.scale
-    for shape in reversed(convolutions(model)):
-        while resolution > shape.resolution:
-            reach, resolution = (reach + 1) // 2, resolution // 2
-        reach += KERNEL_PX // 2
-    while resolution > 1:
-        reach, resolution = (reach + 1) // 2, resolution // 2
-    return reach
-
-
-def flop_per_px(model: ModelSpec) -> int:
-    """Arithmetic of all convolutions per input pixel: two operations per multiply-add, activations not counted."""
-    return sum(2 * shape.weight_count * shape.resolution**2 for shape in convolutions(model))
-
-
-def activation_bytes_per_px(model: ModelSpec) -> int:
-    """Bound the peak memory of the float32 activations per input pixel.
-
-    A convolution holds its input and its output; beside them live the tensors that a later addition still needs: the
-    input image (SRVGG), or the outputs of ``conv_first``, of the outer block and of the dense block (RRDB). The last
-    addition holds both operands and the sum. Buffers are assumed to be reused as soon as they are dead.
-    """
-    float32_bytes = 4
-    skips = {"srvgg": IMAGE_CHANNELS, "rrdb": 3 * model.features, "nearest": 0}[model.architecture]
-    peak = max(
-        (
-            (shape.inputs + shape.outputs) * shape.resolution**2 + (skips if shape.resolution == 1 else 0)
-            for shape in convolutions(model)
-        ),
-        default=0,
-    )
-    image_at_output = IMAGE_CHANNELS * model.scale**2
-    final = IMAGE_CHANNELS + (3 * image_at_output if model.architecture == "srvgg" else image_at_output)
-    return float32_bytes * max(peak, final)

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
-Architecture = Literal["srvgg", "rrdb", "nearest"]
+Architecture = Literal["srvgg", "rrdb", "nearest", "onnx", "spandrel"]
 Precision = Literal["fp32", "fp16", "bf16"]
+FloatType = Literal["float32", "float16"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightFile:
+    """One published file that holds a model's weights."""
+
+    name: str
+    """File name as published."""
+    sha256: str
+    """SHA-256 of the whole file, lower-case hex."""
+    url: str = ""
+    """Official address; empty for a file of the installed weights package."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +30,8 @@ class ModelSpec:
     name: str
     """Name used in configs, as in the official releases."""
     architecture: Architecture
-    """``srvgg`` (SRVGGNetCompact), ``rrdb`` (RRDBNet) or ``nearest`` (no weights; for tests)."""
+    """``srvgg`` (SRVGGNetCompact), ``rrdb`` (RRDBNet), ``nearest`` (no weights; for tests), ``onnx`` (the user's ONNX
+    file) or ``spandrel`` (another network that spandrel loads from the user's file)."""
     scale: int
     """Enlargement of the network itself, per side."""
     features: int = 64
@@ -25,10 +40,28 @@ class ModelSpec:
     """SRVGG: convolutions between the first and the last. RRDB: residual-in-residual dense blocks."""
     growth: int = 0
     """RRDB: channels that each convolution of a dense block adds."""
-    weights_file: str = ""
-    """File name inside the weights package; empty for models without weights."""
-    weights_sha256: str = ""
-    """SHA-256 of that file, lower-case hex."""
+    unshuffle: int = 1
+    """RRDB: input pixels per side that are folded into channels before the first convolution (x2plus: 2)."""
+    size_multiple: int = 1
+    """What the sides of a tile must be divisible by, input pixels."""
+    min_px: int = 1
+    """Shortest side of a tile that the network takes, input pixels."""
+    fixed_batch: int | None = None
+    """The only number of tiles per call that the network takes; None if it takes any."""
+    fixed_height: int | None = None
+    """The only height of a tile that it takes, input pixels; None if any will do that fits the two above."""
+    fixed_width: int | None = None
+    """The same for the width."""
+    files: tuple[WeightFile, ...] = ()
+    """Published files that hold the weights, any one of which will do, in the order in which they are looked for.
+    Empty for models without weights and for the user's own files."""
+    denoise_files: tuple[WeightFile, ...] = ()
+    """The same for the sibling with which ``denoise`` interpolates; empty if the model has none."""
+    denoise: float | None = None
+    """Share of this model's weights in the mix with its sibling's, [0, 1]: 1 denoises fully, 0 keeps the noise.
+    None for models without a sibling."""
+    path: Path | None = None
+    """The user's own file; None for models of the table."""
     receptive_px: int = 0
     """Input pixels on each side that one output pixel can depend on (sum of the convolutions' radii)."""
     overlap_px: int = 0
@@ -65,8 +98,11 @@ class RunnerSpec:
     scale: int
     """Enlargement from input to output array. Smaller than ``model.scale`` where a downscale is folded into the
     network's last convolution."""
-    io_dtype: Literal["float32", "float16"] = "float32"
+    io_dtype: FloatType = "float32"
     """dtype of both arrays."""
+    takes_device_arrays: bool = False
+    """Whether ``infer`` also takes arrays in the memory of the GPU it runs on (objects with
+    ``__cuda_array_interface__``), ordered by the caller's stream. Host arrays are taken by every runner."""
     slots: int = 1
     """Inferences that may be in flight at once; the caller keeps that many buffers alive."""
     notes: tuple[str, ...] = field(default=())

@@ -10,9 +10,11 @@ import onnxruntime
 import pytest
 from helpers.reference import run_reference
 from helpers.tiles import film_tile
+from helpers.weight_files import RRDB_X1, RRDB_X2, random_weights
 from onnx import TensorProto, numpy_helper
 
-from engines import EngineError, UnsupportedShape, find_model, load_weights
+from engines import UnsupportedModel, UnsupportedShape, find_model, load_weights
+from engines.errors import ExportFailed
 from engines.fold import fold_output_scale, foldable_scales
 from engines.graph import BFLOAT16_OPSET, DEFAULT_OPSET, build_graph
 from engines.graph_writer import bfloat16_bits
@@ -58,15 +60,77 @@ def test_sizes_given_are_constants_and_the_others_are_free():
     assert (model.graph.input[0].name, model.graph.output[0].name) == ("input", "output")
 
 
-@pytest.mark.parametrize("opset", [17, 20, 22])
+@pytest.mark.parametrize("opset", [13, 17, 20, 22])
 def test_other_operator_sets_pass_the_full_check(opset):
     onnx.checker.check_model(build_graph(weights_of("realesr-animevideov3"), opset=opset), full_check=True)
 
 
 def test_bf16_refuses_an_operator_set_without_it():
-    with pytest.raises(EngineError, match="opset 20") as caught:
+    with pytest.raises(ExportFailed, match="opset 20") as caught:
         build_graph(weights_of("realesr-animevideov3"), precision="bf16", opset=20)
     assert str(BFLOAT16_OPSET) in caught.value.hint
+
+
+@pytest.mark.parametrize("opset", [7, 12, 1000])
+def test_operator_sets_that_cannot_be_written_are_refused_with_those_that_can(opset):
+    with pytest.raises(ExportFailed, match=rf"opset {opset} .*from 13 to {onnx.defs.onnx_opset_version()}"):
+        build_graph(weights_of("realesr-animevideov3"), opset=opset)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("is_static", [True, False], ids=["static", "dynamic"])
+@pytest.mark.parametrize("model", [RRDB_X2, RRDB_X1], ids=lambda model: model.name)
+def test_unshuffled_network_passes_the_full_check_in_every_form(model, is_static, precision):
+    shape = {"batch": 2, "height": 16, "width": 28} if is_static else {}
+    graph = build_graph(random_weights(model), precision=precision, **shape)
+    onnx.checker.check_model(graph, full_check=True)
+    scale = model.scale
+    assert dimensions(graph.graph.output[0])[1:] == (
+        [3, 16 * scale, 28 * scale] if is_static else [3, f"{scale}*height", f"{scale}*width"]
+    )
+
+
+@pytest.mark.parametrize("is_static", [True, False], ids=["static", "dynamic"])
+@pytest.mark.parametrize("model", [RRDB_X2, RRDB_X1], ids=lambda model: model.name)
+def test_unshuffled_network_computes_what_torchs_pixel_unshuffle_and_the_trunk_do(model, is_static):
+    weights = random_weights(model)
+    for batch, height, width in ((1, 16, 28), (2, 12, 8), (1, 4, 4)):
+        tiles = film_tile(batch=batch, height=height, width=width)
+        shape = {"batch": batch, "height": height, "width": width} if is_static else {}
+        wanted = run_reference(weights, tiles=tiles)
+        assert wanted.shape == (batch, 3, height * model.scale, width * model.scale)
+        np.testing.assert_allclose(run_graph(build_graph(weights, **shape), tiles), wanted, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("is_static", [True, False], ids=["static", "dynamic"])
+def test_unshuffled_network_is_the_same_in_openvino(is_static):
+    openvino = pytest.importorskip("openvino")
+    weights = random_weights(RRDB_X2)
+    tiles = film_tile(height=14, width=18)
+    shape = {"batch": 1, "height": 14, "width": 18} if is_static else {}
+    core = openvino.Core()
+    graph = core.read_model(build_graph(weights, **shape).SerializeToString())
+    out = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([tiles])[0]
+    np.testing.assert_allclose(out, run_reference(weights, tiles=tiles), rtol=0, atol=2e-5)
+
+
+def test_unshuffled_network_in_fp16_stays_near_its_float32_self():
+    weights = random_weights(RRDB_X2)
+    tiles = film_tile(height=16, width=24)
+    out = run_graph(build_graph(weights, precision="fp16"), tiles)
+    assert np.abs(out - run_reference(weights, tiles=tiles)).max() <= 2 / 255
+
+
+@pytest.mark.parametrize(("shape", "side", "fit"), [((15, 16), "height 15", 16), ((16, 9), "width 9", 10)])
+def test_sides_that_the_unshuffle_does_not_divide_are_refused_with_the_next_that_do(shape, side, fit):
+    with pytest.raises(UnsupportedShape, match=f"multiples of 2, not {side}") as caught:
+        build_graph(random_weights(RRDB_X2), height=shape[0], width=shape[1])
+    assert str(fit) in caught.value.hint
+
+
+def test_model_that_only_repeats_pixels_has_no_graph():
+    with pytest.raises(UnsupportedModel, match="nearest-x2"):
+        build_graph(ModelWeights(model=find_model("nearest-x2"), layers=()))
 
 
 @pytest.mark.parametrize("io_dtype", ["float32", "float16"])
