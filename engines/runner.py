@@ -16,6 +16,7 @@ from engines.errors import UnsupportedShape
 from engines.spec import RunnerSpec
 
 Tiles = NDArray[np.float32] | NDArray[np.float16]
+"""Arrays in the host's memory."""
 
 
 class Completion(Protocol):
@@ -35,18 +36,20 @@ class Runner(Protocol):
 
     spec: RunnerSpec
 
-    def infer(self, tiles: Tiles, *, out: Tiles, stream: Any = None) -> Completion:
+    def infer(self, tiles: Tiles | Any, *, out: Tiles | Any, stream: Any = None) -> Completion:
         """Start one inference and return at once where the backend can, at most ``spec.slots`` in flight.
 
         Args:
             tiles: ``spec.input_shape`` ``spec.io_dtype`` RGB planar, C-contiguous. Must stay untouched until the
-                completion was waited for.
+                completion was waited for. In the host's memory; or, where ``spec.takes_device_arrays``, both arrays
+                in the GPU's, as objects with ``__cuda_array_interface__``.
             out: ``spec.output_shape`` ``spec.io_dtype``, C-contiguous; written by the backend. Values are the network's
                 own, not clamped to [0, 1].
-            stream: The CUDA stream that orders the call; None on the CPU.
+            stream: For arrays on the GPU, the CUDA stream that orders the call: what is in it already comes before,
+                what is put into it afterwards sees ``out``. None is the default stream. Host arrays need none.
 
         Returns:
-            The completion. ``out`` may be read after its ``wait()``.
+            The completion. The host may read ``out`` after its ``wait()``.
 
         Raises:
             UnsupportedShape: An array has another shape or dtype than ``spec`` says.

@@ -1,23 +1,54 @@
-"""onnxruntime on the CPU: an independent second engine, in float32 or float16."""
+"""onnxruntime: an independent second engine on the CPU, and whatever its execution providers run on."""
 
 from __future__ import annotations
 
-from types import TracebackType
+from collections.abc import Mapping
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from engines.backend import BackendChoice, PrecisionRequest, RunnerRequest
-from engines.errors import EngineError, InferenceFailed, UnsupportedModel, UnsupportedPrecision
-from engines.graph import build_graph
+from engines.errors import (
+    BackendUnavailable,
+    EngineError,
+    InferenceFailed,
+    UnsupportedModel,
+    UnsupportedPrecision,
+)
+from engines.gpu.driver import has_nvidia_driver
 from engines.graph_writer import INPUT_NAME, OUTPUT_NAME
 from engines.runner import FinishedCompletion, Tiles, check_arrays
-from engines.spec import ModelSpec, RunnerSpec
-from engines.weights import load_weights
+from engines.spec import ModelSpec, Precision, RunnerSpec
 
 _FATAL_ONLY = 4
 """Log severity: what goes wrong is raised, so nothing needs to be printed as well."""
+
+_CPU_PROVIDER = "CPUExecutionProvider"
+
+PROVIDERS: Mapping[str, str] = MappingProxyType(
+    {
+        "cpu": _CPU_PROVIDER,
+        "cuda": "CUDAExecutionProvider",
+        "tensorrt": "TensorrtExecutionProvider",
+        "rocm": "ROCMExecutionProvider",
+        "migraphx": "MIGraphXExecutionProvider",
+        "directml": "DmlExecutionProvider",
+        "openvino": "OpenVINOExecutionProvider",
+        "coreml": "CoreMLExecutionProvider",
+    }
+)
+"""Execution provider by the short name that users write. Source: onnxruntime's list of execution providers."""
+
+_INSTALL: Mapping[str, str] = MappingProxyType(
+    {
+        "cuda": "pip install onnxruntime-gpu",
+        "tensorrt": "pip install onnxruntime-gpu",
+        "directml": "pip install onnxruntime-directml",
+        "openvino": "pip install onnxruntime-openvino",
+    }
+)
 
 _LIBRARY_ERRORS: tuple[type[Exception], ...] = (
     native.EPFail,
@@ -27,52 +58,92 @@ _LIBRARY_ERRORS: tuple[type[Exception], ...] = (
     native.NotImplemented,
     native.RuntimeException,
     RuntimeError,
+    ValueError,  # provider options that the provider does not know
 )
 
 
 class OnnxRuntimeBackend:
-    """Runs the graph of the precision asked for on the CPU execution provider."""
+    """Runs the graph of the precision asked for on one execution provider."""
 
-    def choose(self, *, model: ModelSpec, precision: PrecisionRequest) -> BackendChoice:
-        """See ``engines.backend.Backend``. ``auto`` is fp32: on a CPU fp16 is stored, but computed by conversion."""
+    def choose(self, *, model: ModelSpec, precision: PrecisionRequest, device: str = "auto") -> BackendChoice:
+        """See ``engines.backend.Backend``.
+
+        ``auto`` is fp32 on a CPU, where fp16 is stored, but computed by conversion; fp16 elsewhere.
+        """
         if model.architecture == "nearest":
             raise UnsupportedModel(f"backend onnxruntime cannot run {model.name}: it is no network", hint="use resize")
+        provider, number = _find_provider(device)
+        on_cpu = provider == _CPU_PROVIDER
         if precision == "bf16":
             raise UnsupportedPrecision(
-                "onnxruntime has no bf16 convolution on the CPU", hint="choose precision auto, fp32 or fp16"
+                f"onnxruntime has no bf16 convolution in {provider}", hint="choose precision auto, fp32 or fp16"
             )
-        chosen = "fp32" if precision == "auto" else precision
-        why = "its fastest precision on a CPU" if precision == "auto" else "as the config says"
+        chosen: Precision = ("fp32" if on_cpu else "fp16") if precision == "auto" else precision
+        why = (
+            f"its fastest precision on {'a CPU' if on_cpu else 'a GPU'}"
+            if precision == "auto"
+            else "as the config says"
+        )
+        where = "" if on_cpu else f" by {provider}"
         return BackendChoice(
             backend="onnxruntime",
             precision=chosen,
-            device="CPU",
-            reason=f"onnxruntime {onnxruntime.__version__} runs {model.name} in {chosen}: {why}",
+            device="CPU" if on_cpu else provider + (f" {number}" if number else ""),
+            device_id="cpu" if on_cpu else f"{provider}:{number}" if number else provider,
+            activation_share=1.0 if on_cpu else 0.0,
+            reason=f"onnxruntime {onnxruntime.__version__} runs {model.name} in {chosen}{where}: {why}",
         )
 
     def open(self, request: RunnerRequest) -> OnnxRuntimeRunner:
-        """See ``engines.backend.Backend``."""
-        graph = build_graph(
-            load_weights(request.model, source=request.weights_source),
-            precision=request.precision,
-            batch=request.batch,
-            height=request.height,
-            width=request.width,
-            output_scale=request.output_scale,
-        )
+        """See ``engines.backend.Backend``. A provider that leaves part of the network to the CPU is an error."""
+        provider, number = _find_provider(request.device_id)
+        graph = request.network.graph(request.graph_options(request.precision))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = request.threads
         options.log_severity_level = _FATAL_ONLY
+        if provider != _CPU_PROVIDER:
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         try:
             session = onnxruntime.InferenceSession(
-                graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                graph.SerializeToString(),
+                options,
+                providers=[(provider, {"device_id": number} if number else {})],
+                enable_fallback=0,  # which would print, and take the CPU instead
             )
         except _LIBRARY_ERRORS as exc:
-            raise InferenceFailed(f"onnxruntime could not load {request.model.name}: {exc}") from exc
-        return OnnxRuntimeRunner(
-            request.runner_spec("onnxruntime"),
-            session=session,
-        )
+            raise InferenceFailed(
+                f"onnxruntime could not load {request.model.name} with {provider}: {exc}",
+                hint="" if provider == _CPU_PROVIDER else "update its libraries and the driver, or choose device cpu",
+            ) from exc
+        if session.get_providers()[0] != provider:
+            raise InferenceFailed(
+                f"onnxruntime could not start {provider} and took {session.get_providers()[0]} instead",
+                hint="install the libraries that it needs, or choose device cpu",
+            )
+        return OnnxRuntimeRunner(request.runner_spec("onnxruntime"), session=session)
+
+
+def _find_provider(device: str) -> tuple[str, str]:
+    """Say the execution provider that is meant by the user's words, and the number of the device or nothing.
+
+    Raises:
+        BackendUnavailable: This onnxruntime has none of that name; those that it has are listed.
+    """
+    available = onnxruntime.get_available_providers()
+    words, _, number = device.partition(":")
+    if words.casefold() == "auto":
+        words = "cuda" if PROVIDERS["cuda"] in available and has_nvidia_driver() else "cpu"
+    wanted = PROVIDERS.get(words.casefold(), words)
+    for provider in available:
+        if provider.casefold() == wanted.casefold() and (not number or number.isdecimal()):
+            return provider, number
+    short = {name for name, provider in PROVIDERS.items() if provider in available}
+    raise BackendUnavailable(
+        f"onnxruntime {onnxruntime.__version__} has no device {device}; it has "
+        f"{', '.join(name for name in PROVIDERS if name in short)} ({', '.join(available)})",
+        missing=device,
+        hint=_INSTALL.get(words.casefold(), "choose one of these, with :1 for the second GPU"),
+    )
 
 
 class OnnxRuntimeRunner:

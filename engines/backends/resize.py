@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from engines.backend import BackendChoice, PrecisionRequest, RunnerRequest
-from engines.errors import EngineError, UnsupportedModel, UnsupportedPrecision, UnsupportedShape
+from engines.errors import BackendUnavailable, EngineError, UnsupportedModel, UnsupportedPrecision, UnsupportedShape
 from engines.runner import FinishedCompletion, Tiles, check_arrays
 from engines.spec import ModelSpec, RunnerSpec
 
@@ -16,8 +16,8 @@ from engines.spec import ModelSpec, RunnerSpec
 class ResizeBackend:
     """Runs models that only repeat pixels."""
 
-    def choose(self, *, model: ModelSpec, precision: PrecisionRequest) -> BackendChoice:
-        """See ``engines.backend.Backend``. Values are copied, so float32 is the only precision."""
+    def choose(self, *, model: ModelSpec, precision: PrecisionRequest, device: str = "auto") -> BackendChoice:
+        """See ``engines.backend.Backend``. Values are copied, so there is no precision to choose."""
         if model.architecture != "nearest":
             raise UnsupportedModel(
                 f"backend resize cannot run {model.name}: it only repeats pixels",
@@ -25,8 +25,16 @@ class ResizeBackend:
             )
         if precision not in ("auto", "fp32"):
             raise UnsupportedPrecision(f"backend resize has no {precision}", hint="choose precision auto or fp32")
+        if device.casefold() not in ("auto", "cpu"):
+            raise BackendUnavailable(
+                f"backend resize has no device {device}", missing=device, hint="choose device auto or cpu"
+            )
         return BackendChoice(
-            backend="resize", precision="fp32", device="CPU", reason=f"{model.name} repeats pixels and needs no network"
+            backend="resize",
+            precision="fp32",
+            device="CPU",
+            device_id="cpu",
+            reason=f"{model.name} repeats pixels and needs no network",
         )
 
     def open(self, request: RunnerRequest) -> ResizeRunner:

