@@ -17,18 +17,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from engines.errors import EngineError
+from engines.errors import BuildCancelled, EngineError
+from engines.gpu.driver import has_nvidia_driver
 from pipeline.assembly.ffmpeg import find_ffmpeg
 from pipeline.config import Config
+from pipeline.engine import passed_over_lines
 from pipeline.errors import GraphFailed, OutputError, PipelineError, SetupError
 from pipeline.graph.channel import Aborted
 from pipeline.graph.stop import StopToken
 from pipeline.job import JobOutcome, run_job
 from pipeline.plan import JobPlan, plan_film, probe_film
 from pipeline.results import BatchResult, JobResult
+from pipeline.show.build import BuildReporter
 from pipeline.show.explain import ExitCode, exit_code, explain
 from pipeline.show.picture import write_comparison
-from pipeline.show.plan_words import choice_lines, list_choices, plan_as_json
+from pipeline.show.plan_words import choice_lines, engine_as_json, list_choices, plan_as_json
 from pipeline.show.progress import Display, JobStart, JobStatus, RunEnd
 from pipeline.show.report import build_report, write_report
 
@@ -104,6 +107,9 @@ class _Film:
         try:
             self._begin(display, taken=taken)
             self._upscale(display, stop=stop)
+        except BuildCancelled:
+            stop.abort()  # however the compiler heard of it, it was the user's wish
+            self.status, self.errors = "stopped", ("stopped by the user while the engine was compiled",)
         except (PipelineError, EngineError, GraphFailed) as exc:
             self.errors, self.code = explain(exc), exit_code(exc)
             self.status = "stopped" if stop.is_aborted else "failed"
@@ -116,6 +122,7 @@ class _Film:
     def _begin(self, display: Display, *, taken: dict[Path, str]) -> None:
         """Plan the film and announce it; a film that cannot be planned is announced too."""
         lines: tuple[str, ...] = ()
+        details: tuple[str, ...] = ()
         try:
             plan = plan_film(self.config, probe_film(self.config, self.source))
             if plan.output in taken:
@@ -125,6 +132,11 @@ class _Film:
                     hint="give them different names, or run them with different output.dir",
                 )
             self.plan = plan
+            details = passed_over_lines(plan.backend)
+            if not has_nvidia_driver():  # where there is no GPU, that none is used goes without saying
+                for detail in details:
+                    logger.info("%s", detail)
+                details = ()
             lines = (*choice_lines(plan), f"output: {plan.output if plan.is_written else 'none (null encoder)'}")
             self.warnings += plan.warnings
         finally:
@@ -135,6 +147,7 @@ class _Film:
                     count=self.count,
                     frame_count_estimated=None if self.plan is None else self.plan.frame_count_estimated,
                     lines=lines,
+                    details=details,
                 )
             )
         for guess in self.plan.info.guesses:
@@ -144,7 +157,13 @@ class _Film:
 
     def _upscale(self, display: Display, *, stop: StopToken) -> None:
         assert self.plan is not None
-        outcome = run_job(self.plan, report=display.job_progress, interval_s=display.interval_s, stop=stop)
+        outcome = run_job(
+            self.plan,
+            report=display.job_progress,
+            interval_s=display.interval_s,
+            stop=stop,
+            listener=BuildReporter(display, stop=stop),
+        )
         self.outcome = outcome
         self.status = "done"
         self.warnings += outcome.notes
@@ -176,6 +195,7 @@ class _Film:
             output=None if outcome is None else outcome.output,
             config=self.config.model_dump(mode="json"),
             choices=list_choices(plan),
+            engine=engine_as_json(plan),
             tiles=plan_as_json(plan)["tiles"],
             graph=None if outcome is None else outcome.graph,
             verdict=None if outcome is None else outcome.verdict,

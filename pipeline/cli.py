@@ -16,9 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engines.errors import EngineError
+from engines.errors import BuildCancelled, EngineError
 from pipeline import __version__
-from pipeline.config import Config
 from pipeline.config.load import load_config
 from pipeline.errors import PipelineError
 from pipeline.show.explain import ExitCode, exit_code, explain, is_expected
@@ -169,20 +168,23 @@ def command_check(arguments: argparse.Namespace) -> int:
     Nothing is written, but the output folder is made: whether it can be written is part of the question.
     """
     config = load_config(arguments.config, arguments.overrides)
+    from pipeline.checks import describe_engine, describe_ffmpeg, describe_film
+
     items: list[dict[str, Any]] = []
     codes: list[int] = []
 
-    def check(name: str, look: Callable[[], str]) -> None:
+    def check(name: str, look: Callable[[], tuple[str, ...]]) -> None:
         try:
-            found, ok = look(), True
+            (found, *details), ok = look(), True
         except (PipelineError, EngineError) as exc:
-            found, ok = " ".join(explain(exc)), False
+            found, details, ok = " ".join(explain(exc)), [], False
             codes.append(complain(exc))
-        items.append({"name": name, "ok": ok, "found": found})
+        items.append({"name": name, "ok": ok, "found": found, "details": details})
         if ok and not arguments.json:
-            put(f"ok: {name}: {found}")
+            for line in (f"ok: {name}: {found}", *(f"  {detail}" for detail in details)):
+                put(line)
 
-    check("config", lambda: str(arguments.config))
+    check("config", lambda: (str(arguments.config),))
     check("engine", lambda: describe_engine(config))
     check("ffmpeg", describe_ffmpeg)
     with_plan = not codes  # without an engine every film would fail for that one reason
@@ -193,79 +195,36 @@ def command_check(arguments: argparse.Namespace) -> int:
     return max(codes, default=ExitCode.DONE)
 
 
-def describe_engine(config: Config) -> str:
-    """Say which engine a config gets here.
-
-    Raises:
-        EngineError: It gets none.
-    """
-    from engines import choose_backend
-
-    choice = choose_backend(model=config.infer.model, backend=config.infer.backend, precision=config.infer.precision)
-    return f"{config.infer.model} with {choice.backend} in {choice.precision} on {choice.device}: {choice.reason}"
-
-
-def describe_ffmpeg() -> str:
-    """Say which ffmpeg program is used.
-
-    Raises:
-        SetupError: There is none.
-    """
-    from pipeline.assembly.ffmpeg import find_ffmpeg
-
-    program = find_ffmpeg()
-    return f"{program.version}, {program.path}"
-
-
-def describe_film(config: Config, path: Path | None, *, with_plan: bool) -> str:
-    """Say what a film is.
-
-    Args:
-        config: The run.
-        path: One of its inputs; None for the synthetic film.
-        with_plan: Whether to see also if the run could begin with it.
-
-    Raises:
-        PipelineError: It cannot be upscaled, or not with this config.
-        EngineError: The network cannot be used for it.
-    """
-    from pipeline.plan import plan_film, probe_film
-    from pipeline.preflight import check_paths
-
-    info = probe_film(config, path)
-    if with_plan:
-        check_paths(plan_film(config, info))
-    video = info.video
-    rate = f", {float(video.average_rate):.6g} fps" if video.average_rate else ""
-    frames = video.frame_count_estimated
-    count = "" if frames is None else f", {'' if video.frame_count_from_header else 'about '}{frames} frames"
-    return f"{video.width}x{video.height} {video.codec} {video.pixel_format}{rate}{count}"
-
-
 def command_plan(arguments: argparse.Namespace) -> int:
     """``plan``: what each film's job would be; go on after a film that cannot be planned."""
     config = load_config(arguments.config, arguments.overrides)
     from pipeline.plan import plan_film, probe_film
     from pipeline.preflight import measure_pace
+    from pipeline.show.build import BuildReporter
     from pipeline.show.plan_words import plan_as_json, plan_lines
+    from pipeline.show.progress import open_display
 
     plans = []
     codes: list[int] = []
     tiles_per_s: dict[tuple[int, int, int], float] = {}  # a folder of alike films is measured once
-    for path in config.input.paths or (None,):
-        try:
-            plan = plan_film(config, probe_film(config, path))
-            shape = (plan.grid.tile_height, plan.grid.tile_width, plan.engine_scale)
-            if shape not in tiles_per_s:
-                tiles_per_s[shape] = measure_pace(plan) * len(plan.grid.tiles)
-        except (PipelineError, EngineError) as exc:
-            codes.append(complain(exc))
-            continue
-        pace_fps = tiles_per_s[shape] / len(plan.grid.tiles)
-        plans.append({**plan_as_json(plan), "engine_fps_measured": pace_fps})
-        if not arguments.json:
-            for line in plan_lines(plan, pace_fps=pace_fps):
-                put(line)
+    with open_display(config.run.progress, report_every_s=config.run.report_every_s) as display:
+        for path in config.input.paths or (None,):
+            try:
+                plan = plan_film(config, probe_film(config, path))
+                shape = (plan.grid.tile_height, plan.grid.tile_width, plan.engine_scale)
+                if shape not in tiles_per_s:
+                    pace_fps = measure_pace(plan, listener=BuildReporter(display))
+                    tiles_per_s[shape] = pace_fps * len(plan.grid.tiles)
+            except BuildCancelled:
+                raise
+            except (PipelineError, EngineError) as exc:
+                codes.append(complain(exc))
+                continue
+            pace_fps = tiles_per_s[shape] / len(plan.grid.tiles)
+            plans.append({**plan_as_json(plan), "engine_fps_measured": pace_fps})
+            if not arguments.json:
+                for line in plan_lines(plan, pace_fps=pace_fps):
+                    put(line)
     if arguments.json:
         put_json({"jobs": plans})
     return max(codes, default=ExitCode.DONE)

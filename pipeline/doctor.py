@@ -39,6 +39,8 @@ class Diagnosis:
     """Whether ``run`` works here with a config that names nothing but a film."""
     verdict: str
     """One sentence: what such a run would use, or why it cannot."""
+    passed_over: tuple[str, ...] = ()
+    """Better engines that such a run would not use, one line each with the reason."""
 
     def lines(self) -> tuple[str, ...]:
         """The table for people: a line per finding, the command below those that lack something, the verdict last."""
@@ -48,16 +50,19 @@ class Diagnosis:
             lines.append(f"{finding.state:<8}  {finding.name:<{name_cells}}  {finding.found}")
             if finding.fix:
                 lines.append(f"{'':<8}  {'':<{name_cells}}  -> {finding.fix}")
-        return tuple(safe_text(line).rstrip() for line in (*lines, self.verdict))
+        return tuple(
+            safe_text(line).rstrip() for line in (*lines, self.verdict, *(f"  {line}" for line in self.passed_over))
+        )
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain values: ``findings`` (name, state, found, fix), ``can_run``, ``verdict``."""
+        """The same as plain values, under the same names."""
         return {
             "findings": [
                 {"name": item.name, "state": item.state, "found": item.found, "fix": item.fix} for item in self.findings
             ],
             "can_run": self.can_run,
             "verdict": self.verdict,
+            "passed_over": list(self.passed_over),
         }
 
 
@@ -77,29 +82,30 @@ def diagnose(probes: Sequence[Callable[[], Finding]] | None = None) -> Diagnosis
         names = ", ".join(finding.name for finding in missing)
         return Diagnosis(findings=findings, can_run=False, verdict=f"a run cannot work here: {names} missing")
     try:
-        used = describe_default_run()
+        used, passed_over = describe_default_run()
     except (PipelineError, EngineError) as exc:
         hint = f"; {exc.hint}" if exc.hint else ""
         return Diagnosis(findings=findings, can_run=False, verdict=f"a run cannot work here: {exc}{hint}")
-    return Diagnosis(findings=findings, can_run=True, verdict=f"a run here would use {used}")
+    return Diagnosis(findings=findings, can_run=True, verdict=f"a run here would use {used}", passed_over=passed_over)
 
 
-def describe_default_run() -> str:
-    """Say which decoder, engine and encoder a config that names nothing but an ordinary film gets here.
+def describe_default_run() -> tuple[str, tuple[str, ...]]:
+    """Say which decoder, engine and encoder a config that names nothing but an ordinary film gets here, and a line for
+    each better engine that it does not get.
 
     Raises:
         PipelineError: There is no decoder or encoder for it.
         EngineError: There is no engine for it.
     """
-    from engines import choose_backend
     from pipeline.config import DecodeSection, EncodeSection, InferSection
     from pipeline.decode import choose_decoder
     from pipeline.encode import choose_encoder
+    from pipeline.engine import choose_engine, find_network, passed_over_lines
     from pipeline.frames import SampleFormat
 
     decode, infer, encode = DecodeSection(), InferSection(), EncodeSection()
     decoder = choose_decoder(decode.kind)
-    engine = choose_backend(model=infer.model, backend=infer.backend, precision=infer.precision)
+    engine = choose_engine(infer, model=find_network(infer))
     encoder = choose_encoder(
         encode.kind,
         codec=encode.codec,
@@ -107,7 +113,8 @@ def describe_default_run() -> str:
         bit_depth=encode.bit_depth,
         chroma=encode.chroma,
     )
-    return (
+    used = (
         f"decoder {decoder.kind}, {infer.model} with {engine.backend} in {engine.precision} on {engine.device}, "
         f"encoder {encoder.spec.name}"
     )
+    return used, passed_over_lines(engine)

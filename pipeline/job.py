@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engines.atomic import commit_file, fsync_folder
+from engines.build_options import BuildListener
 from pipeline.assembly.expected import Expected
 from pipeline.assembly.ffmpeg import find_ffmpeg
 from pipeline.assembly.mux import assemble, write_pictures
@@ -59,7 +60,14 @@ class JobOutcome:
         return self.frames_done / self.graph_s if self.graph_s > 0 else 0.0
 
 
-def run_job(plan: JobPlan, *, report: Callable[[JobProgress], None], interval_s: float, stop: StopToken) -> JobOutcome:
+def run_job(
+    plan: JobPlan,
+    *,
+    report: Callable[[JobProgress], None],
+    interval_s: float,
+    stop: StopToken,
+    listener: BuildListener | None = None,
+) -> JobOutcome:
     """Upscale one film.
 
     Args:
@@ -67,6 +75,7 @@ def run_job(plan: JobPlan, *, report: Callable[[JobProgress], None], interval_s:
         report: Called in this thread with how far the job is.
         interval_s: About how often, seconds.
         stop: Ends the job from outside; its work folder goes, nothing else was written.
+        listener: Hears of an engine that has to be compiled before the frames can flow.
 
     Returns:
         The outcome. The file under ``plan.output`` is whole and verified.
@@ -74,6 +83,7 @@ def run_job(plan: JobPlan, *, report: Callable[[JobProgress], None], interval_s:
     Raises:
         GraphFailed: A stage failed; the first member is the cause.
         PipelineError: Paths, tools, assembly or verification failed.
+        BuildCancelled: The compilation of the engine was cancelled.
         EngineError: The network could not be loaded.
         Aborted: ``stop.abort()`` was called.
     """
@@ -83,7 +93,7 @@ def run_job(plan: JobPlan, *, report: Callable[[JobProgress], None], interval_s:
         find_ffmpeg()  # missing: say so now, not after the night
     progress = _Progress(plan, report=report)
     with _work_folder(plan) as work:
-        with open_planned_runner(plan) as runner, open_wiring(plan, runner, work=work) as wiring:
+        with open_planned_runner(plan, listener=listener) as runner, open_wiring(plan, runner, work=work) as wiring:
             compile_kernels(plan)
             stop.raise_if_aborted()
             graph = _run(plan, wiring, stop=stop, progress=progress, interval_s=interval_s)

@@ -10,18 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines import BackendChoice, ModelSpec, choose_backend, find_model
+from engines import BackendChoice, ModelSpec
 from pipeline.assembly.containers import StreamPlan, choose_container, plan_streams
-from pipeline.budget import PoolPlan, plan_grid, plan_pools
+from pipeline.budget import PoolPlan, limit_tiles, plan_grid, plan_pools
 from pipeline.config import Config
 from pipeline.decode import DecoderChoice, check_progressive, choose_decoder, probe_synthetic
 from pipeline.encode import EncodeSpec, check_encoder, choose_encoder
+from pipeline.engine import ModelFile, choose_engine, find_network, list_model_files
 from pipeline.errors import ConfigError
 from pipeline.frames import MediaInfo
 from pipeline.probe import probe_media
 from pipeline.segments import frames_per_segment
 from pipeline.sizes import choose_output_size
-from pipeline.tiling import TileGrid, plan_tiles
+from pipeline.tiling import TileGrid
 
 SLOWEST_FLOP_PER_S = 5e10
 """Below this arithmetic a machine counts as stalled: a ninth of what two cores of a 2024 server reach (0.43 TFLOP/s
@@ -36,6 +37,8 @@ class JobPlan:
     info: MediaInfo
     decoder: DecoderChoice
     model: ModelSpec
+    model_files: tuple[ModelFile, ...]
+    """What the network is read from: its identity, beside the config's. Empty for networks without weights."""
     backend: BackendChoice
     engine_scale: int
     """Enlargement that the engine does; less than the model's own where a downscale is folded in."""
@@ -86,12 +89,29 @@ class JobPlan:
 
     @property
     def memory_bytes_estimated(self) -> int:
-        """Pools, frames in decoder and encoder queues, canvases and the network's activations."""
-        tile_px = self.grid.tile_height * self.grid.tile_width
-        computing_px = tile_px * self.config.infer.batch_tiles * self.backend.streams
-        activations = int(self.model.activation_bytes_per_px * self.backend.activation_share * computing_px)
+        """Of the host: pools, frames in decoder and encoder queues, canvases; on the processor also activations."""
+        activations = int(self.model.activation_bytes_per_px * self.backend.activation_share * self.computing_px)
         pools = sum(pool.bytes for pool in self.pools)
         return pools + self.decoded_bytes + self.canvas_bytes + activations
+
+    @property
+    def computing_px(self) -> int:
+        """Input pixels that the network works on at one moment."""
+        tile_px = self.grid.tile_height * self.grid.tile_width
+        return tile_px * self.config.infer.batch_tiles * self.backend.streams
+
+    @property
+    def device_bytes_estimated(self) -> int:
+        """Of the GPU that the network runs on: activations, and float32 tiles in and out of every inference in flight.
+
+        0 on the processor, and where nobody can say how much the GPU has.
+        """
+        if self.backend.device_memory_bytes is None:
+            return 0
+        bytes_per_px = self.model.activation_bytes_per_px  # for fp32
+        activations = self.computing_px * (bytes_per_px if self.backend.precision == "fp32" else bytes_per_px // 2)
+        tile_px = self.grid.tile_height * self.grid.tile_width * self.config.infer.batch_tiles
+        return activations + tile_px * 12 * (1 + self.engine_scale**2) * self.slots
 
     @property
     def decoded_bytes(self) -> int:
@@ -153,8 +173,9 @@ def plan_film(config: Config, info: MediaInfo) -> JobPlan:
     """
     check_progressive(info)
     video = info.video
-    model = find_model(config.infer.model)
-    backend = choose_backend(model=model, backend=config.infer.backend, precision=config.infer.precision)
+    model = find_network(config.infer)
+    backend = choose_engine(config.infer, model=model)
+    limits = limit_tiles(config, model=model, backend=backend)
     choice = choose_encoder(
         config.encode.kind,
         codec=config.encode.codec,
@@ -200,11 +221,12 @@ def plan_film(config: Config, info: MediaInfo) -> JobPlan:
         info=info,
         decoder=choose_decoder(config.decode.kind),
         model=model,
+        model_files=list_model_files(model),
         backend=backend,
         engine_scale=engine_scale,
         slots=backend.slots,
-        grid=plan_tiles(height=video.height, width=video.width, overlap_px=0),
-        overlap_px=model.overlap_px if config.tile.overlap_px == "auto" else config.tile.overlap_px,
+        grid=limits.largest_grid(height=video.height, width=video.width),
+        overlap_px=limits.overlap_px,
         encode=encode,
         encoder_reason=choice.reason,
         container=container,
@@ -214,7 +236,7 @@ def plan_film(config: Config, info: MediaInfo) -> JobPlan:
         pools=(),
         warnings=() if streams is None else streams.warnings,
     )
-    return plan_pools(plan_grid(draft))
+    return plan_pools(plan_grid(draft, limits))
 
 
 def _engine_scale(config: Config, model: ModelSpec, info: MediaInfo, *, height: int, width: int) -> int:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from engines import Runner, open_runner
 from engines.measure import measure_throughput
 from pipeline.errors import OutputError
+from pipeline.tiling import round_up
 
 if TYPE_CHECKING:
+    from engines.build_options import BuildListener
     from pipeline.plan import JobPlan
 
 
@@ -48,14 +50,17 @@ def check_paths(plan: JobPlan) -> None:
         ) from exc
 
 
-def measure_pace(plan: JobPlan, *, seconds: float = 2.0) -> float:
-    """Run the planned network on noise for a moment, on tiles small enough that it stays a moment.
+def measure_pace(plan: JobPlan, *, seconds: float = 2.0, listener: BuildListener | None = None) -> float:
+    """Run the planned network on noise for a moment, on the processor on tiles small enough that it stays a moment.
 
-    Speed per pixel hardly depends on the tile's size (measured: 1.5 % between 128x128 and 640x272; engines/README.md).
+    There, speed per pixel hardly depends on the tile's size (measured: 1.5 % between 128x128 and 640x272;
+    engines/README.md). On a GPU the tiles are the plan's: small ones would not fill it, and an engine that is compiled
+    for one size would have to be compiled once more. So are those of a network that takes one size only.
 
     Args:
         plan: What to run.
         seconds: How long to measure, after one round to warm up.
+        listener: Hears of an engine that has to be compiled first.
 
     Returns:
         Frames per second that the engine alone reaches; the run cannot be faster.
@@ -63,30 +68,42 @@ def measure_pace(plan: JobPlan, *, seconds: float = 2.0) -> float:
     Raises:
         EngineError: The network cannot be opened or run.
     """
-    side = max(16, math.isqrt(int(PACE_FLOP / max(1, plan.model.flop_per_px))))
-    height, width = min(side, plan.grid.tile_height), min(side, plan.grid.tile_width)
-    with open_planned_runner(plan, height=height, width=width) as runner:
+    height, width = plan.grid.tile_height, plan.grid.tile_width
+    is_sized = plan.model.fixed_height is not None or plan.model.fixed_width is not None
+    if plan.backend.activation_share > 0 and not is_sized:  # on the processor
+        side = max(16, plan.model.min_px, math.isqrt(int(PACE_FLOP / max(1, plan.model.flop_per_px))))
+        side = round_up(side, plan.model.size_multiple)
+        height, width = min(side, height), min(side, width)
+    with open_planned_runner(plan, height=height, width=width, listener=listener) as runner:
         return measure_throughput(runner, seconds=seconds).px_per_s / plan.grid.computed_px
 
 
-def open_planned_runner(plan: JobPlan, *, height: int | None = None, width: int | None = None) -> Runner:
-    """Open the runner of a plan; a context manager.
+def open_planned_runner(
+    plan: JobPlan, *, height: int | None = None, width: int | None = None, listener: BuildListener | None = None
+) -> Runner:
+    """Open the runner of a plan; a context manager. Compiles its engine first where there is none yet, which can take
+    minutes: never call this while frames flow.
 
     Args:
         plan: What to run.
         height, width: Tile size in pixels, if not the plan's.
+        listener: Hears of an engine that has to be compiled.
 
     Raises:
+        BuildCancelled: The listener, or Ctrl-C, stopped the compilation.
         EngineError: The network cannot be opened.
     """
     return open_runner(
         model=plan.model,
         backend=plan.backend.backend,
         precision=plan.backend.precision,
+        device=plan.backend.device_id,
         batch=plan.config.infer.batch_tiles,
         height=height or plan.grid.tile_height,
         width=width or plan.grid.tile_width,
         output_scale=plan.engine_scale,
         threads=plan.config.infer.threads,
         slots=plan.slots,
+        build=plan.config.infer.engine.build_options(),
+        listener=listener,
     )

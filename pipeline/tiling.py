@@ -1,8 +1,10 @@
 """How a frame is cut into equal tiles: pure geometry, no pixels.
 
 Invariants: all tiles of a grid have one size; neighbours share at least the overlap asked for; the last row and column
-end exactly at the frame's edge. Only a frame that is smaller than a tile is padded, at the bottom and the right, by
-reflection. How the tiles become one picture again is ``pipeline.blending``.
+end exactly at the frame's edge. Where a network needs sides that are multiples of something, the edge is that of the
+frame rounded up, and tiles begin at multiples too: a network that folds pixels together then folds the same ones in
+every tile. What a tile covers beyond the frame, at the bottom and the right, is padded by reflection. How the tiles
+become one picture again is ``pipeline.blending``.
 """
 
 from __future__ import annotations
@@ -64,34 +66,41 @@ def plan_tiles(
     tile_width: int | None = None,
     overlap_px: int,
     multiple_of: int = 1,
+    min_side_px: int = 1,
 ) -> TileGrid:
     """Cover a frame with as few equal tiles as possible that overlap by at least ``overlap_px``.
 
     Args:
         height, width: Frame size in pixels, both >= 1.
         tile_height, tile_width: Exact tile size in pixels, multiples of ``multiple_of``. A tile may be larger than the
-            frame, which is then padded. None: the frame's own size, rounded up to ``multiple_of``.
-        overlap_px: Least number of pixels that neighbours share, >= 0 and smaller than the tile wherever more than one
-            tile is needed. Above half a tile, pixels lie in more than two tiles of a row; that works, but is slow.
+            frame, which is then padded. None: the frame's own size, at least ``min_side_px``, rounded up to
+            ``multiple_of``.
+        overlap_px: Least number of pixels that neighbours share, >= 0; rounded up to ``multiple_of``, and then smaller
+            than the tile wherever more than one tile is needed. Above half a tile, pixels lie in more than two tiles of
+            a row; that works, but is slow.
         multiple_of: What the network needs the tile's sides to be divisible by.
+        min_side_px: Shortest side of a tile that the network takes.
 
     Returns:
-        The grid. Gaps between tiles differ by at most one pixel.
+        The grid. Gaps between tiles differ by at most ``multiple_of`` pixels.
 
     Raises:
-        ValueError: A size is not positive, a tile is no multiple of ``multiple_of``, or the overlap leaves no progress.
+        ValueError: A size is not positive, a tile is no multiple of ``multiple_of`` or shorter than ``min_side_px``, or
+            the overlap leaves no progress.
     """
     if min(height, width) < 1:
         raise ValueError(f"a frame has at least 1x1 pixels, not {width}x{height}")
     if overlap_px < 0 or multiple_of < 1:
         raise ValueError(f"need overlap_px >= 0 and multiple_of >= 1, not {overlap_px} and {multiple_of}")
-    tile_h = round_up(height, multiple_of) if tile_height is None else tile_height
-    tile_w = round_up(width, multiple_of) if tile_width is None else tile_width
+    tile_h = round_up(max(height, min_side_px), multiple_of) if tile_height is None else tile_height
+    tile_w = round_up(max(width, min_side_px), multiple_of) if tile_width is None else tile_width
     for side in (tile_h, tile_w):
         if side < 1 or side % multiple_of:
             raise ValueError(f"tile side must be a positive multiple of {multiple_of}, not {side}")
-    tops = _origins(length=height, tile=tile_h, overlap_px=overlap_px)
-    lefts = _origins(length=width, tile=tile_w, overlap_px=overlap_px)
+        if side < min_side_px:
+            raise ValueError(f"tile side must be at least {min_side_px}, not {side}")
+    tops = _origins(length=height, tile=tile_h, overlap_px=overlap_px, multiple_of=multiple_of)
+    lefts = _origins(length=width, tile=tile_w, overlap_px=overlap_px, multiple_of=multiple_of)
     return TileGrid(
         height=height,
         width=width,
@@ -107,19 +116,24 @@ def choose_tile(
     *,
     height: int,
     width: int,
+    tile_height: int | None = None,
+    tile_width: int | None = None,
     max_side_px: int | None = None,
     max_area_px: int | None = None,
     overlap_px: int,
     multiple_of: int = 1,
+    min_side_px: int = 1,
 ) -> tuple[int, int]:
     """Pick the tile size with which the network has the fewest pixels to compute.
 
     Args:
         height, width: Frame size in pixels, both >= 1.
+        tile_height, tile_width: The only side a tile may have; None for any.
         max_side_px: Longest side a tile may have; None for any.
         max_area_px: Most pixels a tile may have, for a memory budget; None for any.
         overlap_px: As in ``plan_tiles``.
         multiple_of: As in ``plan_tiles``.
+        min_side_px: As in ``plan_tiles``.
 
     Returns:
         (tile height, tile width) for ``plan_tiles``: the size with the least ``TileGrid.computed_px``; of several, the
@@ -128,11 +142,12 @@ def choose_tile(
     Raises:
         ValueError: No tile within the limits is larger than the overlap, so the frame cannot be covered.
     """
-    wide = _even_sides(length=width, overlap_px=overlap_px, multiple_of=multiple_of)
+    rules = {"overlap_px": overlap_px, "multiple_of": multiple_of, "min_side_px": min_side_px}
+    wide = _sides(length=width, only=tile_width, **rules)
     # cheapest[i]: the least to compute per row of pixels, and the count, of wide[i] and everything narrower.
     cheapest = list(accumulate(((side * count, count, side) for count, side in reversed(wide)), min))[::-1]
     best: tuple[tuple[int, int], tuple[int, int]] | None = None
-    for row_count, tile_h in _even_sides(length=height, overlap_px=overlap_px, multiple_of=multiple_of):
+    for row_count, tile_h in _sides(length=height, only=tile_height, **rules):
         widest = inf if max_side_px is None else max_side_px
         if tile_h > widest:
             continue
@@ -146,10 +161,14 @@ def choose_tile(
         if best is None or cost < best[0]:
             best = (cost, (tile_h, tile_w))
     if best is None:
-        raise ValueError(
-            f"no tile of side <= {max_side_px} and area <= {max_area_px} covers {width}x{height} with an overlap of "
-            f"{overlap_px} pixels and sides divisible by {multiple_of}"
-        )
+        wanted = [f"an overlap of {overlap_px} pixels"]
+        wanted += [f"a height of {tile_height}"] if tile_height is not None else []
+        wanted += [f"a width of {tile_width}"] if tile_width is not None else []
+        wanted += [f"sides <= {max_side_px}"] if max_side_px is not None else []
+        wanted += [f"an area <= {max_area_px} pixels"] if max_area_px is not None else []
+        wanted += [f"sides >= {min_side_px}"] if min_side_px > 1 else []
+        wanted += [f"sides divisible by {multiple_of}"] if multiple_of > 1 else []
+        raise ValueError(f"no tile covers {width}x{height} with {', '.join(wanted[:-1])} and {wanted[-1]}")
     return best[1]
 
 
@@ -170,25 +189,36 @@ def round_up(length: int, multiple_of: int) -> int:
     return -(-length // multiple_of) * multiple_of
 
 
-def _origins(*, length: int, tile: int, overlap_px: int) -> tuple[int, ...]:
-    """Even tile positions along one axis: as few as the overlap allows, the last ending at ``length``."""
+def _origins(*, length: int, tile: int, overlap_px: int, multiple_of: int) -> tuple[int, ...]:
+    """Even tile positions along one axis: as few as the overlap allows, the last ending at ``length`` rounded up."""
     if tile >= length:
         return (0,)
-    if overlap_px >= tile:
+    # Everything in units of multiple_of, so that all positions are multiples.
+    whole, side, shared = (-(-value // multiple_of) for value in (length, tile, overlap_px))
+    if shared >= side:
         raise ValueError(f"overlap_px must be less than the tile's side of {tile} pixels, not {overlap_px}")
-    gaps = -(-(length - tile) // (tile - overlap_px))
-    return tuple(index * (length - tile) // gaps for index in range(gaps + 1))
+    gaps = -(-(whole - side) // (side - shared))
+    return tuple(index * (whole - side) // gaps * multiple_of for index in range(gaps + 1))
 
 
-def _even_sides(*, length: int, overlap_px: int, multiple_of: int) -> list[tuple[int, int]]:
+def _sides(
+    *, length: int, only: int | None, overlap_px: int, multiple_of: int, min_side_px: int
+) -> list[tuple[int, int]]:
+    """(count, side) of every split of an axis that ``choose_tile`` has to look at, sides decreasing."""
+    if only is None:
+        return _even_sides(length=length, overlap_px=overlap_px, multiple_of=multiple_of, min_side_px=min_side_px)
+    return [(len(_origins(length=length, tile=only, overlap_px=overlap_px, multiple_of=multiple_of)), only)]
+
+
+def _even_sides(*, length: int, overlap_px: int, multiple_of: int, min_side_px: int) -> list[tuple[int, int]]:
     """(count, side) of every useful even split of an axis: sides decreasing, each with the least count for it."""
+    whole, shared, least = (-(-value // multiple_of) for value in (length, overlap_px, max(1, min_side_px)))
     sides: list[tuple[int, int]] = []
     count = 1
     while True:
-        side = round_up(-(-(length + (count - 1) * overlap_px) // count), multiple_of)
-        sides.append((count, side))
-        smaller = side - multiple_of
-        if smaller <= overlap_px:
+        side = max(least, -(-(whole + (count - 1) * shared) // count))
+        sides.append((count, side * multiple_of))
+        if side - 1 <= shared or side == least:
             return sides
-        # The first count with which the side shrinks: length <= count * (smaller - overlap) + overlap.
-        count = -(-(length - overlap_px) // (smaller - overlap_px))
+        # The first count with which the side shrinks: whole <= count * (side - 1 - shared) + shared.
+        count = -(-(whole - shared) // (side - 1 - shared))

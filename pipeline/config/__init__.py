@@ -1,10 +1,10 @@
 """The config of a run: its models, how it is read, its schema and its digest."""
 
+from pipeline.config.infer import EngineSection, InferSection
 from pipeline.config.models import (
     Config,
     DecodeSection,
     EncodeSection,
-    InferSection,
     InputSection,
     OutputSection,
     QueueSection,
@@ -18,6 +18,7 @@ __all__ = [
     "Config",
     "DecodeSection",
     "EncodeSection",
+    "EngineSection",
     "InferSection",
     "InputSection",
     "OutputSection",

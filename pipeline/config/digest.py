@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from engines.models import is_model_file
 from pipeline.config import Config
 from pipeline.config.types import Section
 
@@ -13,6 +14,8 @@ NOT_IN_DIGEST: Mapping[str, str] = MappingProxyType(
     {
         "input.paths": "an input's identity is its content; whoever compares runs adds that",
         "decode.threads": "decoders give the same frames with any number of threads",
+        "infer.engine.cache_dir": "where engines are kept, not what they are",
+        "infer.engine.cuda_graph": "a graph replays the same kernels in the same order",
         "output.dir": "where the result goes, not what it is",
         "output.name": "what the result is called, not what it is",
         "output.overwrite": "whether it may be written, not what is written",
@@ -32,13 +35,21 @@ NOT_IN_DIGEST: Mapping[str, str] = MappingProxyType(
 """Fields that change no byte of a film, each with the reason. All others count, so a new field counts by default."""
 
 
-def config_digest(config: Config) -> str:
+def config_digest(config: Config, *, model_files: Sequence[str] | None = None) -> str:
     """SHA-256, lower-case hex, of all fields as canonical JSON, without those in ``NOT_IN_DIGEST``.
+
+    Args:
+        config: The config.
+        model_files: SHA-256 of each file that the network is read from (``JobPlan.model_files``). A network is what is
+            in its files: where they are given, they count, and the path of a model file does not. None: the name or
+            path alone counts, whatever is in the file now.
 
     Raises:
         PydanticSerializationError: A field holds a value that has no JSON form.
     """
     counted = {key: value for key, value in list_fields(config) if key not in NOT_IN_DIGEST}
+    if model_files is not None:
+        counted["infer.model"] = [None if is_model_file(config.infer.model) else config.infer.model, *model_files]
     text = json.dumps(counted, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from pipeline.config import Config
 from pipeline.config.problems import ProblemList, parse_key, spell_key
-from pipeline.config.types import RuleBroken, Section, anchor_text, holds_paths
+from pipeline.config.types import RuleBroken, Section, anchor_text, tells_paths
 from pipeline.config.words import describe_field, spell_value
 from pipeline.config.yaml_text import Document, Key, YamlProblem, dump_yaml, parse_yaml, shorten
 from pipeline.errors import ConfigError
@@ -184,12 +184,14 @@ def anchor_override(key: Key, value: Any) -> Any:
         field = section.model_fields.get(str(part)) if section is not None else None
         section = find_section(field.annotation) if field is not None else None
     field = section.model_fields.get(str(key[-1])) if section is not None else None
-    if field is None or not holds_paths(field):
+    if field is None:
         return value
-    folder = Path.cwd()
-    if isinstance(value, list):
-        return [anchor_text(item, folder=folder) if isinstance(item, str) else item for item in value]
-    return anchor_text(value, folder=folder) if isinstance(value, str) else value
+    is_path, folder = tells_paths(field), Path.cwd()
+
+    def anchored(item: Any) -> Any:
+        return anchor_text(item, folder=folder) if isinstance(item, str) and is_path(item) else item
+
+    return [anchored(item) for item in value] if isinstance(value, list) else anchored(value)
 
 
 def translate(

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from pipeline.config.infer import InferSection
 from pipeline.config.types import (
     Auto,
     ConfigPath,
@@ -87,22 +88,6 @@ class TileSection(Section):
                 keys=("tile.overlap_px", "tile.max_px"),
                 text=f"must be less than half of tile.max_px (got {self.overlap_px}, tile.max_px is {self.max_px})",
             )
-
-
-class InferSection(Section):
-    """The network and what runs it."""
-
-    model: Annotated[str, Field(min_length=1, max_length=200)] = "realesr-animevideov3"
-    """Name of the network; `doctor` lists those that this installation has."""
-    backend: Literal["auto", "openvino", "onnxruntime", "resize"] = "auto"
-    """Library that runs the network. auto: the fastest one that works here. resize: repeats pixels, for tests; takes
-    no network."""
-    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
-    """Arithmetic of the network. auto: the fastest that keeps the picture, as the start line says."""
-    batch_tiles: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Tiles that go through the network in one call."""
-    threads: ThreadCount = 0
-    """Threads of a network that runs on the processor. 0: as many as there are cores."""
 
 
 class FitSection(Section):

@@ -6,7 +6,7 @@ Values come from YAML or from Python; strictness, text for paths and exact frame
 import os
 import re
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -25,6 +25,8 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
+
+from engines.models import is_model_file
 
 RATE_PATTERN = r"[0-9]+(\.[0-9]+|/[1-9][0-9]*)?"
 """Spelling of a frame rate: ``24``, ``23.976`` or ``24000/1001``."""
@@ -74,15 +76,26 @@ def anchor_text(path: str, *, folder: Path) -> str:
     return path if path.startswith("~") else str(folder / path)
 
 
-def holds_paths(field: FieldInfo) -> bool:
-    """Whether a field is a path, or several."""
+def anchor_model(name: str, info: ValidationInfo) -> str:
+    """Make the path of a model file absolute as other paths are; a name of the table stays as it is.
+
+    Raises:
+        ValueError: See `anchor_path`.
+    """
+    return str(anchor_path(Path(name), info)) if is_model_file(name) else name
+
+
+def tells_paths(field: FieldInfo) -> Callable[[str], bool]:
+    """What tells which texts of a field, or of its items, are paths: all of them, none, or those of model files."""
     pending: list[Any] = [field.annotation, *field.metadata]
     while pending:
         part = pending.pop()
         if isinstance(part, AfterValidator) and part.func is anchor_path:
-            return True
+            return lambda _: True
+        if isinstance(part, AfterValidator) and part.func is anchor_model:
+            return is_model_file
         pending += [*getattr(part, "__args__", ()), *getattr(part, "__metadata__", ())]
-    return False
+    return lambda _: False
 
 
 def spell_path(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Tiles of a frame: copied out, reflected where a tile is larger than the frame."""
+"""Tiles of a frame: copied out, reflected where a tile reaches past the frame."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TileCutter:
         self._column_sources = reflect_indices(self._inner_width, grid.tile_width, length=self._inner_width)
 
     def cut(self, rgb: RgbArray, *, tile: int, out: RgbArray) -> None:
-        """Copy one tile, padded where the frame is smaller.
+        """Copy one tile, padded where the frame ends before it does.
 
         Args:
             rgb: (3, H, W) frame of the grid's size; only read.
@@ -40,9 +40,18 @@ class TileCutter:
         grid = self._grid
         if rgb.shape != (3, grid.height, grid.width):
             raise ValueError(f"need a frame of shape {(3, grid.height, grid.width)}, not {rgb.shape}")
+        self._check_tile(out)
         top, left = grid.tiles[tile].top, grid.tiles[tile].left
-        self.inner(out)[...] = rgb[:, top : top + self._inner_height, left : left + self._inner_width]
-        self.pad(out)
+        bottom, right = top + grid.tile_height, left + grid.tile_width
+        height, width = min(bottom, grid.height) - top, min(right, grid.width) - left
+        out[:, :height, :width] = rgb[:, top : top + height, left : left + width]
+        if right > grid.width:
+            columns = reflect_indices(grid.width, right, length=grid.width)
+            out[:, :height, width:] = rgb[:, top : top + height, columns]
+        if bottom > grid.height:
+            rows = reflect_indices(grid.height, bottom, length=grid.height)
+            columns = reflect_indices(left, right, length=grid.width)
+            out[:, height:] = rgb[:, rows[:, None], columns]
 
     def inner(self, out: RgbArray) -> Any:
         """The part of a tile that holds frame pixels: a view of ``out`` without the padding at the bottom and right.

@@ -9,7 +9,9 @@ from enum import IntEnum
 
 from engines.errors import (
     BackendUnavailable,
+    BuildCancelled,
     EngineError,
+    ModelFileError,
     UnknownModel,
     UnsupportedModel,
     UnsupportedPrecision,
@@ -39,11 +41,13 @@ class ExitCode(IntEnum):
 
 _CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (KeyboardInterrupt, ExitCode.STOPPED),
+    (BuildCancelled, ExitCode.STOPPED),
     (ConfigError, ExitCode.WRONG_CONFIG),
     (SetupError, ExitCode.WRONG_SETUP),
     (StallError, ExitCode.INTERNAL),
     (PipelineError, ExitCode.SOME_FAILED),
     (UnknownModel, ExitCode.WRONG_CONFIG),
+    (ModelFileError, ExitCode.WRONG_CONFIG),
     (UnsupportedModel, ExitCode.WRONG_CONFIG),
     (UnsupportedPrecision, ExitCode.WRONG_CONFIG),
     (UnsupportedShape, ExitCode.WRONG_CONFIG),
@@ -85,6 +89,8 @@ def explain(exc: BaseException, *, encoding: str = "utf-8") -> tuple[str, ...]:
     cause = find_cause(exc)
     if isinstance(cause, KeyboardInterrupt):
         return ("stopped",)
+    if isinstance(cause, BuildCancelled):
+        return (safe_text(f"stopped: {cause}", encoding=encoding),)
     notes = "; ".join(getattr(cause, "__notes__", ()))
     suffix = f" ({notes})" if notes else ""
     if isinstance(cause, ConfigError):

@@ -22,8 +22,9 @@ from rich.live import Live
 from rich.text import Text
 
 from pipeline.graph.metrics import ChannelSnapshot, StageSnapshot
-from pipeline.show.plain import end_lines, job_label, progress_line, start_lines
-from pipeline.show.progress import JobEnd, JobProgress, JobStart, JobStatus, RunEnd
+from pipeline.show.build import draw_bar
+from pipeline.show.plain import build_end_line, end_lines, job_label, progress_line, start_lines
+from pipeline.show.progress import BuildProgress, JobEnd, JobProgress, JobStart, JobStatus, RunEnd
 from pipeline.show.wording import format_frames, format_rate, format_span, safe_text
 
 logger = logging.getLogger(__name__)
@@ -216,15 +217,31 @@ class LiveDisplay:
         self._job, self._latest = job, None
         first, *rest = start_lines(job)
         self._print(first, style="bold")
-        for line in rest:
-            self._print(line)
+        chosen = len(rest) - len(job.details)
+        for index, line in enumerate(rest):
+            self._print(line, style="" if index < chosen else "dim")
+
+    def build_progress(self, build: BuildProgress) -> None:
+        """Redraw the bar of an engine that is being compiled."""
+        bar = draw_bar(build, cells=self._console.width, encoding=self._encoding)
+        text = Text(
+            safe_text(f"building {build.text}", encoding=self._encoding), style="bold", no_wrap=True, overflow="crop"
+        )
+        self._draw(text.append(f"\n{safe_text(bar, encoding=self._encoding)}", style="green"))
+
+    def build_finished(self, build: BuildProgress) -> None:
+        """Erase the bar and print how long it took."""
+        self._erase_panel()
+        self._print(build_end_line(build))
 
     def job_progress(self, progress: JobProgress) -> None:
         """Redraw the panel."""
         if self._job is None:
             return
         self._latest = progress
-        panel = JobPanel(self._job, progress, encoding=self._encoding)
+        self._draw(JobPanel(self._job, progress, encoding=self._encoding))
+
+    def _draw(self, panel: JobPanel | Text) -> None:
         with self._drawing():
             if self._live is None:
                 self._live = Live(

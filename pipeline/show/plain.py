@@ -9,7 +9,7 @@ import logging
 from types import TracebackType
 from typing import Self, TextIO
 
-from pipeline.show.progress import JobEnd, JobPhase, JobProgress, JobStart, RunEnd
+from pipeline.show.progress import BuildProgress, JobEnd, JobPhase, JobProgress, JobStart, RunEnd
 from pipeline.show.wording import format_count, format_frames, format_rate, format_span, safe_text
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def start_lines(job: JobStart) -> tuple[str, ...]:
     """Write that a job begins and, indented, what was chosen for it."""
     total = job.frame_count_estimated
     expected = "number of frames unknown" if total is None else f"{format_count(total, 'frame')} expected"
-    return (f"{job_label(job)}: {expected}", *(f"  {line}" for line in job.lines))
+    return (f"{job_label(job)}: {expected}", *(f"  {line}" for line in (*job.lines, *job.details)))
 
 
 def end_lines(end: JobEnd, *, job: JobStart | None) -> tuple[str, ...]:
@@ -64,6 +64,17 @@ def end_lines(end: JobEnd, *, job: JobStart | None) -> tuple[str, ...]:
     target = f" -> {end.output}" if end.output is not None else ""
     more = (f"  {line}" for line in (end.verdict, *end.lines) if line)
     return (f"{label}: {end.status}, {figures}{rate}{target}", *more)
+
+
+def build_line(build: BuildProgress) -> str:
+    """Write how far the compilation of an engine is, in one line."""
+    phase = f" ({build.phase})" if build.phase else ""
+    return f"building {build.text}: {int(100 * build.share)} %, elapsed {format_span(build.elapsed_s)}{phase}"
+
+
+def build_end_line(build: BuildProgress) -> str:
+    """Write that the compilation of an engine is over, in one line; what came of it, what follows says."""
+    return f"building {build.text}: the compiler ended after {format_span(build.elapsed_s)}"
 
 
 def progress_line(progress: JobProgress, *, job: JobStart) -> str:
@@ -110,6 +121,14 @@ class PlainDisplay:
         self._job, self._phase, self._shown_at_s = job, "upscaling", 0.0
         for line in start_lines(job):
             self._write(line)
+
+    def build_progress(self, build: BuildProgress) -> None:
+        """Write a line; whoever calls keeps to ``interval_s``."""
+        self._write(build_line(build))
+
+    def build_finished(self, build: BuildProgress) -> None:
+        """Write a line."""
+        self._write(build_end_line(build))
 
     def job_progress(self, progress: JobProgress) -> None:
         """Write a line if the last one is ``interval_s`` old or the phase is another."""
@@ -163,6 +182,12 @@ class QuietDisplay:
         """Say nothing."""
 
     def job_started(self, job: JobStart) -> None:
+        """Say nothing."""
+
+    def build_progress(self, build: BuildProgress) -> None:
+        """Say nothing."""
+
+    def build_finished(self, build: BuildProgress) -> None:
         """Say nothing."""
 
     def job_progress(self, progress: JobProgress) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pipeline.engine import choice_as_json, passed_over_lines
 from pipeline.show.report import Choice
 from pipeline.show.wording import format_span
 
@@ -34,6 +35,17 @@ def choice_lines(plan: JobPlan) -> tuple[str, ...]:
     )
 
 
+def engine_as_json(plan: JobPlan) -> dict[str, Any]:
+    """The network, its files by content, and what runs it, as JSON-native values."""
+    return {
+        "model": plan.model.name,
+        "denoise": plan.model.denoise,
+        "files": [{"path": str(file.path), "sha256": file.sha256} for file in plan.model_files],
+        "scale": plan.engine_scale,
+        **choice_as_json(plan.backend),
+    }
+
+
 def plan_lines(plan: JobPlan, *, pace_fps: float | None = None) -> tuple[str, ...]:
     """The plan in words.
 
@@ -47,11 +59,16 @@ def plan_lines(plan: JobPlan, *, pace_fps: float | None = None) -> tuple[str, ..
     pools = ", ".join(f"{pool.count} x {pool.name}" for pool in plan.pools)
     lines = [
         f"{plan.info.path.name} -> {plan.output if plan.is_written else 'nothing (null encoder)'}",
-        *(f"  {line}" for line in choice_lines(plan)),
+        *(f"  {line}" for line in (*choice_lines(plan), *passed_over_lines(plan.backend))),
         f"  frames: {count}{segments} of {plan.segment_frames} frames",
         f"  memory: about {plan.memory_bytes_estimated / 2**20:.0f} MiB, of it buffers "
         f"{sum(pool.bytes for pool in plan.pools) / 2**20:.0f} MiB ({pools})",
     ]
+    if plan.backend.device_memory_bytes is not None:
+        lines.append(
+            f"  GPU memory: about {plan.device_bytes_estimated / 2**20:.0f} MiB "
+            f"of {plan.backend.device_memory_bytes / 2**20:.0f} MiB free"
+        )
     if pace_fps is not None:
         time_s = "" if frames is None else f": at least {format_span(frames / pace_fps)}"
         lines.append(f"  time: the engine alone makes {pace_fps:.3g} fps here{time_s}")
@@ -84,6 +101,7 @@ def plan_as_json(plan: JobPlan) -> dict[str, Any]:
         "source": {"height_px": plan.info.video.height, "width_px": plan.info.video.width},
         "result": {"height_px": plan.height, "width_px": plan.width},
         "model": plan.model.name,
+        "engine": engine_as_json(plan),
         "choices": list(choice_lines(plan)),
         "tiles": {
             "count": len(plan.grid.tiles),
@@ -98,6 +116,7 @@ def plan_as_json(plan: JobPlan) -> dict[str, Any]:
         },
         "frame_count_estimated": frames,
         "memory_bytes_estimated": plan.memory_bytes_estimated,
+        "device_bytes_estimated": plan.device_bytes_estimated,
         "disk_bytes_estimated": estimate_disk_bytes(plan),
         "pools": [{"name": pool.name, "count": pool.count, "bytes": pool.bytes} for pool in plan.pools],
         "flop_per_frame": plan.model.flop_per_px * plan.grid.computed_px,

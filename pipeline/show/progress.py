@@ -5,6 +5,7 @@ One thread drives a ``Display``::
     with open_display("auto", report_every_s=10.0) as display:
         display.run_started(2)
         display.job_started(JobStart(...))
+        display.build_progress(BuildProgress(...))  # only while an engine is compiled, and then build_finished
         display.job_progress(JobProgress(...))      # again and again, about every display.interval_s
         display.job_finished(JobEnd(...))           # also for a job that never started
         display.run_finished(RunEnd(...))
@@ -49,6 +50,21 @@ class JobStart:
     """Frames to expect; None if the input does not say."""
     lines: tuple[str, ...] = ()
     """What was chosen and why, one sentence each: decoder, engine and encoder; output path; sizes."""
+    details: tuple[str, ...] = ()
+    """What else may be of interest, one sentence each; shown with less weight."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildProgress:
+    """An engine that is being compiled, at one moment."""
+
+    text: str
+    """What is compiled, in words."""
+    phase: str
+    """What the compiler is doing; empty at the beginning."""
+    share: float
+    """Estimated part that is done, [0, 1]."""
+    elapsed_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +138,17 @@ class Display(Protocol):
 
     def job_started(self, job: JobStart) -> None:
         """Say that a job begins and what was chosen for it."""
+        ...
+
+    def build_progress(self, build: BuildProgress) -> None:
+        """Show how far an engine is that has to be compiled before a job's frames can flow.
+
+        The only method that may be called from another thread, while the one that drives the display waits for it.
+        """
+        ...
+
+    def build_finished(self, build: BuildProgress) -> None:
+        """Say that the compiler ended. Whether it gave an engine, the job's own progress or end says."""
         ...
 
     def job_progress(self, progress: JobProgress) -> None:

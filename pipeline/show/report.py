@@ -13,6 +13,8 @@ such as ``"30000/1001"``; null means unknown::
     output                  path, size_bytes; null if there is none
     config                  the resolved config, defaults filled in
     choices                 list of {part, chosen, reason}: decoder, engine, encoder ...
+    engine                  what ran: model, files ({path, sha256}), backend, device, precision, reason, passed_over
+                            ({backend, device, reason, hint}); null if nothing was chosen
     tiles                   the tile plan; null if there was none
     frames_done             frames of the output
     frames_resumed          of these, made by an earlier run
@@ -86,6 +88,7 @@ def build_report(
     output: Path | None,
     config: Mapping[str, Any],
     choices: Sequence[Choice],
+    engine: Mapping[str, Any] | None = None,
     tiles: Mapping[str, Any] | None,
     graph: GraphSnapshot | None,
     verdict: Verdict | None,
@@ -107,6 +110,7 @@ def build_report(
         output: The finished file; None if there is none.
         config: The resolved config.
         choices: What ``auto`` became, and why.
+        engine: The network, its files and what runs it.
         tiles: The tile plan.
         graph: The last snapshot; None if nothing ran.
         verdict: What limited the run.
@@ -141,6 +145,7 @@ def build_report(
         "output": None if output is None else {"path": output, "size_bytes": _size_bytes(output)},
         "config": config,
         "choices": choices,
+        "engine": engine,
         "tiles": tiles,
         "frames_done": frames_done,
         "frames_resumed": frames_resumed,

@@ -33,6 +33,13 @@ class FieldCase:
     def another_value(self) -> Any:
         """An allowed value that is not the default; None if there is none."""
         for option in self.options:
+            # Near the default first: rules between sizes hold there.
+            if (
+                isinstance(self.default, int)
+                and option.get("type") == "integer"
+                and self.default < option.get("maximum", 0)
+            ):
+                return self.default + 1
             for value in allowed_values(option):
                 if value is not None and value != self.default:
                     return value
@@ -43,6 +50,8 @@ def allowed_values(schema: dict[str, Any]) -> Iterator[Any]:
     """A few values that one alternative of a schema allows."""
     if "const" in schema:
         yield schema["const"]  # one choice
+    elif "examples" in schema:
+        yield from schema["examples"]
     elif "enum" in schema:
         yield from schema["enum"]
     elif schema.get("type") in {"integer", "number"}:
@@ -75,9 +84,23 @@ def field_cases(section: type[Section] = Config, prefix: str = "") -> list[Field
     return cases
 
 
+PROFILE = {"infer.engine.min_px": 16, "infer.engine.opt_px": 512, "infer.engine.max_px": 640}
+"""Keys that have to be in ascending order, with their defaults."""
+
+
 def document_with(key: str, value: Any) -> dict[str, Any]:
-    """A right config as plain values, with one key set."""
+    """A right config as plain values, with one key set; where a rule ties others to it, they follow."""
     document: dict[str, Any] = {"input": {"paths": ["film.mkv"]}}
+    if key in PROFILE and isinstance(value, int) and not isinstance(value, bool):
+        keys = list(PROFILE)
+        for index, (other, default) in enumerate(PROFILE.items()):
+            side = min(default, value) if index < keys.index(key) else max(default, value)
+            document = merge_key(document, other, min(max(side, 1), 16384))
+    return merge_key(document, key, value)
+
+
+def merge_key(document: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """Set one dotted key in plain values."""
     *folders, last = key.split(".")
     target = document
     for part in folders:

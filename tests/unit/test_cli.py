@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 import pipeline
-from engines import BackendUnavailable
+from engines import BackendChoice, BackendUnavailable
+from engines.backend import PassedOver
+from engines.errors import BuildCancelled
 from pipeline.cli import main
 from pipeline.config import Config
 from pipeline.doctor import Diagnosis, Finding
@@ -185,7 +187,9 @@ def stand_in_for_media(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             name=name,
         )
 
-    def measure_pace(plan: Any) -> float:
+    def measure_pace(plan: Any, *, listener: Any) -> float:
+        listener.begin("engine")
+        listener.end()
         calls.append(f"measured {plan.name}")
         return 2.5
 
@@ -237,7 +241,7 @@ def test_check_takes_the_gravest_code_and_says_each_thing_once(
     def choose_backend(**_: Any) -> Any:
         raise BackendUnavailable("no openvino", missing="openvino", hint="pip install openvino")
 
-    monkeypatch.setattr("engines.choose_backend", choose_backend)
+    monkeypatch.setattr("pipeline.engine.choose_backend", choose_backend)
     assert main(["check", config_path, "--json"]) == 3
     out, err = capsys.readouterr()
     result = json.loads(out)
@@ -257,6 +261,50 @@ def test_plan_prints_what_each_job_would_be(
     assert "b.mkv: no such file" in err
     assert main(["plan", config_path, "--json", "--set", "input.paths=[a.mkv]"]) == 0
     assert json.loads(capsys.readouterr().out) == {"jobs": [{"input": "a.mkv", "engine_fps_measured": 2.5}]}
+
+
+def test_check_names_the_better_engines_that_were_passed_over(
+    config_path: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in_for_media(monkeypatch)
+    choice = BackendChoice(
+        backend="openvino",
+        precision="bf16",
+        device="a processor",
+        device_id="cpu",
+        reason="it is here",
+        passed_over=(
+            PassedOver(backend="tensorrt", device="cuda", reason="not installed", hint="pip install tensorrt-cu13"),
+            PassedOver(backend="torch", device="cuda", reason="no NVIDIA GPU"),
+        ),
+    )
+    monkeypatch.setattr("pipeline.engine.choose_backend", lambda **_: choice)
+    arguments = ["check", config_path, "--set", "input.paths=[a.mkv]"]
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:4] == [
+        "ok: engine: realesr-animevideov3 with openvino in bf16 on a processor: it is here",
+        "  not tensorrt on cuda: not installed (pip install tensorrt-cu13)",
+        "  not torch on cuda: no NVIDIA GPU",
+    ]
+    assert main([*arguments, "--json"]) == 0
+    engine = json.loads(capsys.readouterr().out)["items"][1]
+    assert engine["details"] == [line.strip() for line in lines[2:4]]
+
+
+def test_a_cancelled_build_ends_plan_at_once(
+    config_path: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = stand_in_for_media(monkeypatch)
+
+    def measure_pace(plan: Any, *, listener: Any) -> float:
+        calls.append(plan.name)
+        raise BuildCancelled("the build was cancelled")
+
+    stand_in(monkeypatch, "pipeline.preflight", measure_pace=measure_pace)
+    assert main(["plan", config_path, "--set", "input.paths=[a.mkv, c.mkv]"]) == 130
+    assert "stopped: the build was cancelled" in capsys.readouterr().err
+    assert calls == ["a.mkv"]
 
 
 def test_plan_measures_films_of_one_size_once(

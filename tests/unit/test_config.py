@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from helpers.config_fields import FieldCase, document_with, field_cases
 from pydantic import ValidationError
 
-from pipeline.config import Config, InputSection, OutputSection, ScaleSection, TileSection
+from engines.build_options import BuildOptions
+from pipeline.config import Config, EngineSection, InputSection, OutputSection, ScaleSection, TileSection
 from pipeline.config.load import make_config
 from pipeline.errors import ConfigError
 
@@ -131,6 +133,46 @@ def test_paths_start_at_the_folder_and_the_home(monkeypatch: pytest.MonkeyPatch)
     assert config.output.dir == Path("/films/out")
 
 
+def test_a_model_is_a_name_of_the_table_or_a_file_that_starts_at_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    cases = {
+        "RealESRGAN_x4plus": "RealESRGAN_x4plus",
+        "4x-mine.pth": "/films/4x-mine.pth",
+        "MINE.ONNX": "/films/MINE.ONNX",
+        "../nets/mine": "/nets/mine",
+        "/nets/mine.safetensors": "/nets/mine.safetensors",
+        "~/mine.bin": "/home/someone/mine.bin",
+    }
+    for written, meant in cases.items():
+        assert make({"input": {"paths": ["film.mkv"]}, "infer": {"model": written}}).infer.model == meant
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda:1", "gpu.0", "CUDAExecutionProvider", "HETERO:GPU,CPU"])
+def test_a_device_is_the_backends_word(device: str) -> None:
+    assert make({"input": {"paths": ["film.mkv"]}, "infer": {"device": device}}).infer.device == device
+
+
+@pytest.mark.parametrize("device", ["the gpu", "0", "cuda\n", "-cpu"])
+def test_a_device_that_cannot_be_one_is_refused_with_examples(device: str) -> None:
+    (problem,) = problems_of({"input": {"paths": ["film.mkv"]}, "infer": {"device": device}})
+    assert problem.startswith("config: infer.device: must be a device such as auto, cpu, cuda")
+
+
+def test_engine_options_reach_the_compiler_one_to_one() -> None:
+    """Every option of the compiler that a run can use has a key of its name, and nothing is lost on the way."""
+    written = {
+        "dynamic": True, "min_px": 32, "opt_px": 256, "max_px": 300, "workspace_mb": 5, "optimization_level": 4,
+        "max_aux_streams": 2, "version_compatible": True, "hardware_compatibility": "ampere_plus",
+        "timing_cache": False, "cuda_graph": False, "cache_dir": "engines",
+    }  # fmt: skip
+    engine = make({"input": {"paths": ["film.mkv"]}, "infer": {"engine": written}}).infer.engine
+    meant = {**written, "workspace_bytes": 5 * 2**20, "cache_dir": FOLDER / "engines", "compute_capabilities": ()}
+    del meant["workspace_mb"]
+    assert asdict(engine.build_options()) == meant
+    assert EngineSection().build_options() == BuildOptions()
+    assert set(EngineSection.model_fields) == set(written)
+
+
 def test_a_home_that_nobody_has_is_an_error() -> None:
     problems = problems_of({"input": {"paths": ["~nobody-has-this-name/a.mkv"]}})
     assert problems == (
@@ -170,6 +212,8 @@ def test_one_way_of_saying_the_size_is_enough(size: dict[str, Any]) -> None:
         ({"scale": {"factor": 2, "height": 720}}, ("scale.height: ", "scale.factor")),
         ({"scale": {"width": 720, "fit": {}}}, ("scale.fit: ", "scale.width")),
         ({"tile": {"max_px": 64, "overlap_px": 32}}, ("tile.overlap_px: ", "tile.max_px is 64")),
+        ({"infer": {"engine": {"min_px": 600}}}, ("infer.engine.opt_px: ", "infer.engine.min_px")),
+        ({"infer": {"engine": {"max_px": 256}}}, ("got 512", "infer.engine.max_px")),
         ({"input": {"paths": []}}, ("input.paths: ", "decode.kind")),
         ({"decode": {"kind": "synthetic"}}, ("input.paths: ", "decode.kind")),
         ({"input": {"paths": ["a.mkv", "a.mkv"]}}, ("input.paths[1]: ", "once")),

@@ -53,6 +53,21 @@ def test_the_digest_is_a_sha256_of_what_is_done_not_of_the_film() -> None:
     assert digest == config_digest(make({"input": {"paths": ["other.mkv"]}}))
 
 
+def test_a_model_file_counts_by_its_content_and_not_by_its_place() -> None:
+    here = make(document_with("infer.model", "mine.onnx"))
+    there = make(document_with("infer.model", "/elsewhere/other.onnx"))
+    assert config_digest(here) != config_digest(there)
+    assert config_digest(here, model_files=["aa"]) == config_digest(there, model_files=["aa"])
+    assert config_digest(here, model_files=["aa"]) != config_digest(here, model_files=["bb"])
+
+
+def test_a_model_of_the_table_counts_by_name_and_content() -> None:
+    """The same weights in another of its published files, or denoised by another sibling, are another film."""
+    one, other = (make(document_with("infer.model", name)) for name in ("nearest-x2", "nearest-x4"))
+    assert config_digest(one, model_files=[]) != config_digest(other, model_files=[])
+    assert config_digest(one, model_files=["aa"]) != config_digest(one, model_files=["aa", "bb"])
+
+
 def test_all_fields_are_listed_once() -> None:
     keys = [key for key, _ in list_fields(make({"input": {"paths": ["film.mkv"]}, "scale": {"fit": {}}}))]
     assert sorted(keys) == sorted(case.key for case in field_cases())

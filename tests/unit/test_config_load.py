@@ -169,6 +169,19 @@ def test_paths_start_at_the_config_in_the_file_and_where_the_command_is_typed_in
     assert (config.input.paths, config.output.dir) == ((tmp_path / "films" / "b.mkv",), tmp_path / "done")
 
 
+def test_a_model_file_starts_where_paths_start_and_a_models_name_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nets").mkdir()
+    path = write(tmp_path, "input: {paths: [a.mkv]}\ninfer: {model: mine.onnx, engine: {cache_dir: cache}}\n")
+    monkeypatch.chdir(tmp_path / "nets")
+    infer = load_config(path).infer
+    assert (infer.model, infer.engine.cache_dir) == (str(tmp_path / "mine.onnx"), tmp_path / "cache")
+    infer = load_config(path, ["infer.model=mine.pth", "infer.engine.cache_dir=cache"]).infer
+    assert (infer.model, infer.engine.cache_dir) == (str(tmp_path / "nets/mine.pth"), tmp_path / "nets/cache")
+    assert load_config(path, ["infer.model=RealESRGAN_x4plus"]).infer.model == "RealESRGAN_x4plus"
+
+
 def test_the_last_override_wins_over_the_file_and_earlier_ones(tmp_path: Path) -> None:
     path = write(tmp_path, "input: {paths: [film.mkv]}\nscale: {factor: 4}\n")
     assert load_config(path, ["scale.factor=2", "scale.factor=3"]).scale.factor == 3

@@ -13,20 +13,22 @@ from numpy.typing import NDArray
 from pipeline.blending import BlendPlan, TileSpan, plan_blend
 from pipeline.cpu.blend import TileBlender
 from pipeline.cpu.cut import TileCutter
-from pipeline.tiling import TileGrid, plan_tiles
+from pipeline.tiling import TileGrid, choose_tile, plan_tiles
 
 REPEATABLE = settings(derandomize=True, deadline=None)
 
 
 @st.composite
 def grids(draw: st.DrawFn) -> TileGrid:
-    tile_height, tile_width = draw(st.integers(1, 30)), draw(st.integers(1, 30))
+    multiple_of = draw(st.sampled_from([1, 1, 2, 4]))
+    rows, columns = draw(st.integers(1, 30 // multiple_of)), draw(st.integers(1, 30 // multiple_of))
     return plan_tiles(
         height=draw(st.integers(1, 60)),
         width=draw(st.integers(1, 60)),
-        tile_height=tile_height,
-        tile_width=tile_width,
-        overlap_px=draw(st.integers(0, min(tile_height, tile_width, 12) - 1)),
+        tile_height=rows * multiple_of,
+        tile_width=columns * multiple_of,
+        overlap_px=draw(st.integers(0, min((min(rows, columns) - 1) * multiple_of, 11))),
+        multiple_of=multiple_of,
     )
 
 
@@ -117,6 +119,42 @@ def test_a_single_padded_tile_can_be_filled_in_place() -> None:
     cutter.inner(direct)[...] = rgb
     cutter.pad(direct)
     assert np.array_equal(copied, direct)
+
+
+def folded(rgb: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """A network that folds ``factor`` x ``factor`` pixels together, as x2plus does: each becomes their mean."""
+    planes, height, width = rgb.shape
+    if height % factor or width % factor:
+        raise ValueError(f"{width}x{height} cannot be folded by {factor}")
+    means = rgb.reshape(planes, height // factor, factor, width // factor, factor).mean((2, 4), dtype=np.float64)
+    return enlarged(means.astype(np.float32), factor)
+
+
+@REPEATABLE
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    factor=st.sampled_from([2, 4]),
+    max_side_px=st.sampled_from([None, 12, 20]),
+    min_side_px=st.sampled_from([1, 10]),
+)
+def test_a_network_that_folds_pixels_gives_the_same_on_tiles_as_on_the_whole_padded_frame(
+    height: int, width: int, factor: int, max_side_px: int | None, min_side_px: int
+) -> None:
+    """Odd frames are padded by reflection and cropped again; every tile folds the same pixels as its neighbours."""
+    rules = {"overlap_px": 3, "multiple_of": factor, "min_side_px": min_side_px}
+    tile_height, tile_width = choose_tile(height=height, width=width, max_side_px=max_side_px, **rules)
+    grid = plan_tiles(height=height, width=width, tile_height=tile_height, tile_width=tile_width, **rules)
+    rgb, cutter = random_frame(grid), TileCutter(grid)
+    tiles = np.empty((len(grid.tiles), 3, grid.tile_height, grid.tile_width), np.float32)
+    for index, tile in enumerate(tiles):
+        cutter.cut(rgb, tile=index, out=tile)
+    result = stitched(plan_blend(grid, scale=1), [folded(tile, factor) for tile in tiles])
+    # Reflection never repeats an edge pixel (one pixel alone is repeated): numpy pads in the same way.
+    padding = [(0, -side % factor) for side in (height, width)]
+    padded = np.pad(rgb, ((0, 0), padding[0], (0, 0)), mode="reflect" if height > 1 else "edge")
+    padded = np.pad(padded, ((0, 0), (0, 0), padding[1]), mode="reflect" if width > 1 else "edge")
+    assert np.array_equal(result, folded(padded, factor)[:, :height, :width])
 
 
 def test_half_precision_tiles_are_cut_and_blended() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from engines import BackendUnavailable, WeightsError
-from pipeline import doctor, doctor_probes
+from engines import BackendUnavailable, EngineError, WeightsError
+from pipeline import doctor, doctor_engines, doctor_probes
 from pipeline.doctor import Finding, diagnose
 from pipeline.errors import SetupError
 
@@ -27,10 +27,12 @@ def probes(*states: Any) -> list[Any]:
 
 
 def test_a_run_is_possible_without_what_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "describe_default_run", lambda: "this and that")
+    monkeypatch.setattr(doctor, "describe_default_run", lambda: ("this and that", ("not the other: gone",)))
     diagnosis = diagnose(probes("ok", "optional"))
     assert diagnosis.can_run
     assert diagnosis.verdict == "a run here would use this and that"
+    assert diagnosis.lines()[-2:] == ("a run here would use this and that", "  not the other: gone")
+    assert diagnosis.as_json()["passed_over"] == ["not the other: gone"]
 
 
 def test_a_run_is_not_possible_without_what_is_missing() -> None:
@@ -43,14 +45,14 @@ def test_a_run_that_cannot_be_put_together_is_not_possible(monkeypatch: pytest.M
     def choose_backend(**_: Any) -> Any:
         raise BackendUnavailable("no backend", missing="openvino", hint="pip install openvino")
 
-    monkeypatch.setattr("engines.choose_backend", choose_backend)
+    monkeypatch.setattr("pipeline.engine.choose_backend", choose_backend)
     diagnosis = diagnose(probes("ok"))
     assert not diagnosis.can_run
     assert diagnosis.verdict == "a run cannot work here: no backend; pip install openvino"
 
 
 def test_what_a_run_would_use_names_all_three_parts() -> None:
-    used = doctor.describe_default_run()
+    used, _ = doctor.describe_default_run()
     assert used.startswith("decoder libav, realesr-animevideov3 with ")
     assert used.endswith(", encoder libx264")
 
@@ -84,7 +86,7 @@ def test_every_probe_gives_a_finding_here() -> None:
 
 @pytest.mark.parametrize(
     ("probe", "module"),
-    [(doctor_probes.check_openvino, "openvino"), (doctor_probes.check_pyav, "av")],
+    [(doctor_engines.check_openvino, "openvino"), (doctor_probes.check_pyav, "av")],
     ids=["openvino", "av"],
 )
 def test_a_library_that_a_run_needs_is_missing(probe: Any, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,14 +101,14 @@ def test_openvino_that_does_not_start_is_missing(monkeypatch: pytest.MonkeyPatch
         raise RuntimeError("no plugins\nmore")
 
     stand_in(monkeypatch, "openvino", __version__="1", Core=fail)
-    finding = doctor_probes.check_openvino()
+    finding = doctor_engines.check_openvino()
     assert (finding.state, finding.found) == ("missing", "1 does not start: no plugins")
 
 
 def test_openvino_says_whether_the_processor_has_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     core = SimpleNamespace(available_devices=["CPU", "GPU.0"], get_property=lambda *_: ["FP32"])
     stand_in(monkeypatch, "openvino", __version__="1", Core=lambda: core)
-    assert doctor_probes.check_openvino().found == "1, devices CPU GPU.0, without bf16"
+    assert doctor_engines.check_openvino().found == "1, devices CPU GPU.0, without bf16"
 
 
 def encoder_library(monkeypatch: pytest.MonkeyPatch, *, lacks: set[str]) -> None:
@@ -147,16 +149,92 @@ def test_no_ffmpeg_is_missing_with_its_command(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(("lacking", "state"), [("realesr-animevideov3", "missing"), ("RealESRGAN_x4plus", "optional")])
 def test_only_the_default_models_weights_are_needed(lacking: str, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def find_weights_file(model: Any) -> Path:
+    def find_weights_files(model: Any) -> tuple[Path, ...]:
         if model.name == lacking:
             raise WeightsError("not there", hint="pip install weights")
-        return Path("x.bin")
+        return (Path("x.bin"),)
 
-    monkeypatch.setattr("engines.find_weights_file", find_weights_file)
-    finding = doctor_probes.check_weights()
+    monkeypatch.setattr("engines.weights.find_weights_files", find_weights_files)
+    finding = doctor_engines.check_weights()
     assert finding.state == state
-    assert finding.found.endswith(f"; not installed: {lacking}")
+    assert finding.found.endswith(f"; not here: {lacking}")
     assert finding.fix == "pip install weights"
+
+
+def test_several_models_that_are_not_here_are_listed_with_where_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find_weights_files(model: Any) -> tuple[Path, ...]:
+        if model.name != "realesr-animevideov3":
+            raise WeightsError("not there", hint="get it")
+        return (Path("x.bin"),)
+
+    monkeypatch.setattr("engines.weights.find_weights_files", find_weights_files)
+    finding = doctor_engines.check_weights()
+    assert finding.state == "optional"
+    assert finding.found.startswith("realesr-animevideov3; not here: ")
+    assert "python -m engines list" in finding.fix
+
+
+@pytest.mark.parametrize(
+    ("line", "driver", "state", "words"),
+    [
+        ("cuda: Optional[str] = '13.0'", True, "ok", "built for CUDA 13.0"),
+        ("cuda: Optional[str] = None", False, "ok", "built without CUDA"),
+        ("cuda: Optional[str] = None", True, "optional", "out of its reach"),
+    ],
+)
+def test_torch_says_for_which_cuda_it_was_built_without_being_imported(
+    line: str, driver: bool, state: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").write_text("raise SystemExit\n")
+    (tmp_path / "torch/version.py").write_text(f"git_version = 'x'\n{line}\n")
+    spec = SimpleNamespace(origin=str(tmp_path / "torch/__init__.py"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: spec)
+    monkeypatch.setattr(doctor_engines, "has_nvidia_driver", lambda: driver)
+    finding = doctor_engines.check_torch()
+    assert finding.state == state
+    assert words in finding.found
+
+
+def test_torch_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    finding = doctor_engines.check_torch()
+    assert (finding.state, finding.found) == ("optional", "not installed")
+    assert finding.fix.startswith("pip install ")
+
+
+def test_onnx_runtime_names_what_it_can_run_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    stand_in(monkeypatch, "onnxruntime", __version__="1", get_available_providers=lambda: names)
+    monkeypatch.setattr(doctor_engines, "has_module", lambda _: True)
+    assert doctor_engines.check_onnxruntime().found.endswith("providers CUDA CPU")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    broken = doctor_engines.check_onnxruntime()
+    assert broken.state == "optional"
+    assert "cannot be imported" in broken.found
+    monkeypatch.setattr(doctor_engines, "has_module", lambda _: False)
+    assert doctor_engines.check_onnxruntime().found == "not installed"
+
+
+def test_compiled_engines_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert doctor_engines.check_engine_cache().found == f"0 compiled, 0.00 GiB in {tmp_path}/nightscale/engines"
+    entries = tuple(
+        SimpleNamespace(kind=kind, file_bytes=1 << 30) for kind in ("engine", "engine", "timing", "damaged", "foreign")
+    )
+    monkeypatch.setattr("engines.cache.store.EngineStore.entries", lambda _: entries)
+    found = doctor_engines.check_engine_cache().found
+    assert found.startswith("2 compiled, 4.00 GiB in ")
+    assert found.endswith("1 damaged, compiled anew when needed")
+
+
+def test_engines_in_a_folder_that_cannot_be_read_are_no_reason_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    def entries(_: Any) -> Any:
+        raise EngineError("the cache cannot be read", hint="check its rights")
+
+    monkeypatch.setattr("engines.cache.store.EngineStore.entries", entries)
+    finding = doctor_engines.check_engine_cache()
+    assert (finding.state, finding.found, finding.fix) == ("optional", "the cache cannot be read", "check its rights")
 
 
 def nvidia_smi(monkeypatch: pytest.MonkeyPatch, answer: bytes | Exception) -> None:
@@ -170,7 +248,7 @@ def nvidia_smi(monkeypatch: pytest.MonkeyPatch, answer: bytes | Exception) -> No
 
 def test_gpus_are_listed_with_driver_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     nvidia_smi(monkeypatch, b"NVIDIA H200, 580.65.06, 143771 MiB, 9.0\n")
-    finding = doctor_probes.check_gpu()
+    finding = doctor_engines.check_gpu()
     assert finding.state == "ok"
     assert finding.found == "NVIDIA H200, driver 580.65.06, 143771 MiB, compute capability 9.0"
 
@@ -186,9 +264,30 @@ def test_gpus_are_listed_with_driver_and_memory(monkeypatch: pytest.MonkeyPatch)
 )
 def test_no_gpu_is_no_problem(answer: Any, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     nvidia_smi(monkeypatch, answer)
-    finding = doctor_probes.check_gpu()
+    monkeypatch.setattr(doctor_engines, "has_nvidia_driver", lambda: False)
+    finding = doctor_engines.check_gpu()
     assert finding.state == "optional"
     assert words in finding.found
+
+
+def test_without_nvidia_smi_gpus_are_listed_as_cuda_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = SimpleNamespace(
+        name="NVIDIA H200", driver_version="580.65", total_bytes=143771 << 20, compute_capability=(9, 0)
+    )
+    nvidia_smi(monkeypatch, FileNotFoundError())
+    monkeypatch.setattr(doctor_engines, "has_nvidia_driver", lambda: True)
+    stand_in(monkeypatch, "engines.gpu.cuda", list_devices=lambda: (gpu,))
+    finding = doctor_engines.check_gpu()
+    assert (finding.state, finding.found) == (
+        "ok",
+        "NVIDIA H200, driver 580.65, 143771 MiB, compute capability 9.0",
+    )
+
+    def no_devices() -> Any:
+        raise BackendUnavailable("no GPU", missing="cuda")
+
+    stand_in(monkeypatch, "engines.gpu.cuda", list_devices=no_devices)
+    assert doctor_engines.check_gpu().state == "optional"
 
 
 def test_a_codec_library_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,11 +304,11 @@ def test_a_codec_library_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> N
 def test_an_optional_module_is_found_without_importing_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "explosive_module.py").write_text("raise SystemExit\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    finding = doctor_probes.check_module(
+    finding = doctor_engines.check_module(
         name="x", modules=("nobody.has.this", "explosive_module"), packages=("nobody-has-this",), fix="pip install x"
     )
     assert (finding.state, finding.found) == ("ok", "installed, version unknown")
-    absent = doctor_probes.check_module(name="x", modules=("nobody.has.this",), packages=(), fix="pip install x")
+    absent = doctor_engines.check_module(name="x", modules=("nobody.has.this",), packages=(), fix="pip install x")
     assert (absent.state, absent.fix) == ("optional", "pip install x")
 
 

@@ -7,9 +7,15 @@ from pathlib import Path
 import pytest
 
 from engines.errors import (
+    AccuracyFailed,
     BackendUnavailable,
+    BuildCancelled,
+    BuildFailed,
     EngineError,
+    ExportFailed,
     InferenceFailed,
+    ModelFileError,
+    OutOfDeviceMemory,
     UnknownModel,
     UnsupportedShape,
     WeightsError,
@@ -47,6 +53,12 @@ PATH = Path("film.mkv")
         (UnsupportedShape("x"), 2),
         (BackendUnavailable("x", missing="openvino"), 3),
         (WeightsError("x"), 3),
+        (ModelFileError("x"), 2),
+        (ExportFailed("x"), 1),
+        (BuildFailed("x"), 1),
+        (BuildCancelled("x"), 130),
+        (AccuracyFailed("x"), 1),
+        (OutOfDeviceMemory("x"), 1),
         (InferenceFailed("x"), 1),
         (EngineError("x"), 1),
         (KeyboardInterrupt(), 130),
@@ -67,6 +79,10 @@ def test_a_known_error_is_its_text_and_its_hint() -> None:
         "hint: check the path",
     )
     assert explain(EngineError("no")) == ("error: no",)
+
+
+def test_a_cancelled_build_is_no_error() -> None:
+    assert explain(BuildCancelled("the build was cancelled", hint="none")) == ("stopped: the build was cancelled",)
 
 
 def test_every_problem_of_a_config_is_a_line() -> None:

@@ -61,6 +61,7 @@ def report(**changes: object) -> dict[str, object]:
         "output": None,
         "config": {"tile": {"overlap_px": 16}, "output": {"dir": Path("out")}},
         "choices": [Choice(part="engine", chosen="openvino", reason="no GPU was found")],
+        "engine": {"model": "mine", "files": [{"path": Path("/nets/mine.pth"), "sha256": "aa"}]},
         "tiles": {"count": np.int64(6), "starts": np.arange(3)},
         "graph": graph(),
         "verdict": Verdict(stage="infer", load=0.7, text="infer limits the run."),
@@ -85,6 +86,7 @@ def test_a_report_says_what_was_done_and_how_fast() -> None:
     assert built["started_at"] == "2031-01-02T01:04:05.678+00:00"
     assert built["fps"] == 10.0
     assert built["choices"] == [{"part": "engine", "chosen": "openvino", "reason": "no GPU was found"}]
+    assert built["engine"] == {"model": "mine", "files": [{"path": "/nets/mine.pth", "sha256": "aa"}]}
     assert built["tiles"] == {"count": 6, "starts": [0, 1, 2]}
     assert built["config"] == {"tile": {"overlap_px": 16}, "output": {"dir": "out"}}
     assert built["verification"] == {"frames": 250, "is_whole": True}
