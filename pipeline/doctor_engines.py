@@ -136,14 +136,14 @@ def check_openvino() -> Finding:
     try:
         openvino = importlib.import_module("openvino")
     except ImportError as exc:
-        return Finding(name="OpenVINO", state="missing", found=f"cannot be imported: {exc}", fix="pip install openvino")
+        return Finding(name="OpenVINO", state="optional", found=f"cannot be imported: {exc}", fix="pip install openvino")
     try:
         core = openvino.Core()
         devices = list(core.available_devices)
         abilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") if "CPU" in devices else []
     except RuntimeError as exc:  # all errors of its C++ side
         found = f"{openvino.__version__} does not start: {str(exc).strip().splitlines()[0]}"
-        return Finding(name="OpenVINO", state="missing", found=found, fix="pip install --force-reinstall openvino")
+        return Finding(name="OpenVINO", state="optional", found=found, fix="pip install --force-reinstall openvino")
     bf16 = "with bf16" if "BF16" in abilities else "without bf16"
     return Finding(name="OpenVINO", state="ok", found=f"{openvino.__version__}, devices {' '.join(devices)}, {bf16}")
 
