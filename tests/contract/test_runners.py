@@ -125,6 +125,8 @@ def cases(model: str) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32
 def open_for(model: str, *, backend: str, precision: str) -> Runner:
     if backend == "torch" and not HAS_TORCH:
         pytest.skip("torch (export extra) is not installed")
+    if backend == "torch" and model == "RealESRGAN_x4plus":
+        pytest.skip("the reference itself is torch's; the smaller network of the same layers shows the backend's part")
     height, width = SIZES[model]
     return open_runner(
         model=model, backend=backend, device="cpu", precision=precision, batch=2, height=height, width=width

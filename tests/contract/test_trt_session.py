@@ -63,12 +63,6 @@ class TestTensorRt1013(OverDouble):
     flavour = "tensorrt-10.13"
 
 
-class TestTensorRt1016(OverDouble):
-    __test__ = True
-    backend = "tensorrt"
-    flavour = "tensorrt-10.16"
-
-
 class TestTensorRt114(OverDouble):
     __test__ = True
     backend = "tensorrt"
