@@ -136,7 +136,9 @@ def check_openvino() -> Finding:
     try:
         openvino = importlib.import_module("openvino")
     except ImportError as exc:
-        return Finding(name="OpenVINO", state="optional", found=f"cannot be imported: {exc}", fix="pip install openvino")
+        return Finding(
+            name="OpenVINO", state="optional", found=f"cannot be imported: {exc}", fix="pip install openvino"
+        )
     try:
         core = openvino.Core()
         devices = list(core.available_devices)
