@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import MediaError, UnsupportedMedia
+from pipeline.frames import MediaInfo
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -89,6 +90,15 @@ def check_readable(path: Path) -> None:
             path=path,
             hint="check who may read the file and its folders",
         ) from exc
+
+
+def unreadable(info: MediaInfo, error: Exception) -> MediaError:
+    """The error for a film that could be read before and no longer can."""
+    return MediaError(
+        f"{info.path} can no longer be read: {error_text(error)}",
+        path=info.path,
+        hint="keep the inputs in place while they are upscaled",
+    )
 
 
 def error_text(error: Exception) -> str:
