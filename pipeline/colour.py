@@ -49,27 +49,19 @@ def planes_to_rgb(planes: Sequence[Samples], format: SampleFormat, *, out: NDArr
 
     shape = _check(planes, format, rgb=out)
     target, target_strides = flat_output(out)
-    offset, luma_span, centre, chroma_span = _quantisation(format)
     flat = [flat_input(plane) for plane in planes]
+    constants = from_codes_constants(format)
     if format.matrix == "rgb":
-        constants = np.array([offset, 1 / luma_span], dtype=np.float32)
         for index, (codes, strides) in enumerate(flat):
             channel = target[index * target_strides[0] :]
             from_codes.codes_to_float(codes, strides[0], channel, target_strides[1], shape, constants)
         return
-    kr, kb = LUMA_WEIGHTS[format.matrix]
-    kg = 1 - kr - kb
-    # H.273 8.3 solved for R', G', B': Cb = (B' - Y') / (2 (1 - Kb)), Cr = (R' - Y') / (2 (1 - Kr)).
-    r_cr, b_cb = 2 * (1 - kr) / chroma_span, 2 * (1 - kb) / chroma_span
-    matrix = np.array(
-        [offset, 1 / luma_span, centre, r_cr, -b_cb * kb / kg, -r_cr * kr / kg, b_cb],
-        dtype=np.float32,
-    )
-    first, taps = _up_filters(format.chroma_location)
+    first, taps = up_filters(format.chroma_location)
     (luma, (luma_stride,)), (blue, (blue_stride,)), (red, (red_stride,)) = flat
     strides = (luma_stride, blue_stride, red_stride)
-    halved = _halved(format)
-    from_codes.ycbcr_to_rgb(luma, blue, red, strides, target, target_strides, shape, halved, first, taps, matrix)
+    from_codes.ycbcr_to_rgb(
+        luma, blue, red, strides, target, target_strides, shape, halved(format), first, taps, constants
+    )
 
 
 def rgb_to_planes(
@@ -93,27 +85,57 @@ def rgb_to_planes(
 
     shape = _check(out, format, rgb=rgb)
     source, source_strides = flat_input(rgb)
-    offset, luma_span, centre, chroma_span = _quantisation(format)
     highest = np.float32(2**format.bit_depth - 1)
-    threshold = _thresholds(dither)
+    threshold = thresholds(dither)
     flat = [flat_output(plane) for plane in out]
+    constants = to_codes_constants(format)
     if format.matrix == "rgb":
-        constants = np.array([luma_span, offset], dtype=np.float32)
         for index, (codes, strides) in enumerate(flat):
             channel = source[index * source_strides[0] :]
             to_codes.float_to_codes(channel, source_strides[1], codes, strides[0], shape, constants, highest, threshold)
         return
-    kr, kb = LUMA_WEIGHTS[format.matrix]
-    matrix = np.array(
-        [kr, 1 - kr - kb, kb, luma_span, offset, chroma_span / (2 * (1 - kb)), chroma_span / (2 * (1 - kr)), centre],
-        dtype=np.float32,
-    )
     (luma, (luma_stride,)), (blue, (blue_stride,)), (red, (red_stride,)) = flat
     strides = (luma_stride, blue_stride, red_stride)
-    halved = _halved(format)
-    taps = _down_filters(format.chroma_location)
+    taps = down_filters(format.chroma_location)
     to_codes.rgb_to_ycbcr(
-        source, source_strides, shape, luma, blue, red, strides, halved, taps, matrix, highest, threshold
+        source, source_strides, shape, luma, blue, red, strides, halved(format), taps, constants, highest, threshold
+    )
+
+
+def from_codes_constants(format: SampleFormat) -> NDArray[np.float32]:
+    """Everything but filters that turns codes into R'G'B'.
+
+    Returns:
+        Luma offset, luma scale, chroma offset, R per Cr, G per Cb, G per Cr, B per Cb; for ``rgb`` only the first two:
+        ``(code - offset) * scale``. Scales are per code.
+    """
+    offset, luma_span, centre, chroma_span = _quantisation(format)
+    if format.matrix == "rgb":
+        return np.array([offset, 1 / luma_span], dtype=np.float32)
+    kr, kb = LUMA_WEIGHTS[format.matrix]
+    kg = 1 - kr - kb
+    # H.273 8.3 solved for R', G', B': Cb = (B' - Y') / (2 (1 - Kb)), Cr = (R' - Y') / (2 (1 - Kr)).
+    r_cr, b_cb = 2 * (1 - kr) / chroma_span, 2 * (1 - kb) / chroma_span
+    return np.array(
+        [offset, 1 / luma_span, centre, r_cr, -b_cb * kb / kg, -r_cr * kr / kg, b_cb],
+        dtype=np.float32,
+    )
+
+
+def to_codes_constants(format: SampleFormat) -> NDArray[np.float32]:
+    """Everything but filters that turns R'G'B' into codes: the way back of ``from_codes_constants``.
+
+    Returns:
+        Shares of R, G, B in luma, luma scale, luma offset, Cb per (B - Y), Cr per (R - Y), chroma offset; for ``rgb``
+        only ``value * scale + offset``. Scales and offsets are in codes.
+    """
+    offset, luma_span, centre, chroma_span = _quantisation(format)
+    if format.matrix == "rgb":
+        return np.array([luma_span, offset], dtype=np.float32)
+    kr, kb = LUMA_WEIGHTS[format.matrix]
+    return np.array(
+        [kr, 1 - kr - kb, kb, luma_span, offset, chroma_span / (2 * (1 - kb)), chroma_span / (2 * (1 - kr)), centre],
+        dtype=np.float32,
     )
 
 
@@ -126,7 +148,7 @@ def _quantisation(format: SampleFormat) -> tuple[float, float, float, float]:
     return 16 * step, 219 * step, 128 * step, 224 * step
 
 
-def _halved(format: SampleFormat) -> tuple[bool, bool]:
+def halved(format: SampleFormat) -> tuple[bool, bool]:
     """Whether chroma has half the rows, half the columns."""
     return format.subsampling == "420", format.subsampling != "444"
 
@@ -137,7 +159,7 @@ def _is_cosited(location: ChromaLocation) -> tuple[bool, bool]:
 
 
 @cache
-def _up_filters(location: ChromaLocation) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def up_filters(location: ChromaLocation) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Interpolation from chroma to luma positions: (2, 2) first offsets and (2, 2, 4) weights, per axis and phase."""
     first = np.empty((2, 2), dtype=np.int64)
     taps = np.empty((2, 2, 4))
@@ -150,7 +172,7 @@ def _up_filters(location: ChromaLocation) -> tuple[NDArray[np.int64], NDArray[np
 
 
 @cache
-def _down_filters(location: ChromaLocation) -> NDArray[np.float32]:
+def down_filters(location: ChromaLocation) -> NDArray[np.float32]:
     """Decimation to chroma positions: (2, 12) weights per axis of luma at offsets -5 to 6 from twice the index."""
     taps = np.empty((2, 12))
     for axis, cosited in enumerate(_is_cosited(location)):
@@ -170,7 +192,7 @@ def _catmull_rom(distance: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @cache
-def _thresholds(dither: bool) -> NDArray[np.float32]:
+def thresholds(dither: bool) -> NDArray[np.float32]:
     """(8, 8) values in (0, 1) to add before truncating: 0.5, or Bayer's matrix.
 
     Source: Bayer, "An optimum method for two-level rendition of continuous-tone pictures", ICC 1973: each doubling is

@@ -1,0 +1,50 @@
+// What the kernels are called with. pipeline/cuda/arguments.py says the same, field by field, in the same order.
+#pragma once
+#include <memory.cuh>
+
+struct CutArguments {
+    Address luma, blue, red;  // interleaved chroma: both in `blue`; RGB: red, green, blue
+    Address tile;             // (3, tile_height, tile_width), written
+    long long luma_pitch, blue_pitch, red_pitch;  // bytes
+    int height, width, chroma_rows, chroma_columns;
+    int top, left, tile_height, tile_width;
+    int shift;              // bits that samples stand above bit 0
+    int first_row[2];       // per phase: first of four chroma rows, relative to the luma row's half
+    float row_taps[8];      // per phase: four weights
+    float column_taps[10];  // per phase: five weights, of the columns from two before the luma column's half on
+    float matrix[7];        // as pipeline.cpu.from_codes.ycbcr_to_rgb has it; RGB: offset and scale alone
+};
+
+struct BlendArguments {
+    Address tile;    // (3, tile height, tile width), read
+    Address canvas;  // float, written
+    Address row_lead, column_lead, column_trail;  // float weights
+    long long tile_pitch, tile_plane, canvas_pitch, canvas_plane;  // items
+    int row_origin, row_start, row_stop, column_origin, column_start, column_stop;
+    int row_lead_count, column_lead_count, column_trail_count;
+};
+
+struct RowArguments {
+    Address image;           // read
+    Address out;             // float, written: (3, out_height, width)
+    Address first, weights;  // int (out_height), float (out_height, taps)
+    long long image_pitch, image_plane, out_pitch, out_plane;  // items
+    int width, out_height, taps;
+    float curve[6];
+};
+
+struct FinishArguments {
+    Address image;             // read
+    Address luma, blue, red;   // written
+    Address first, weights;    // int (width), float (taps, width): columns that are resampled
+    Address thresholds;        // float (8, 8): dithering
+    long long image_pitch, image_plane;           // items
+    long long luma_pitch, blue_pitch, red_pitch;  // bytes
+    int height, width, chroma_rows, chroma_columns;
+    int taps;
+    int shift;
+    float curve[6];
+    float row_taps[12], column_taps[12];
+    float matrix[8];  // as pipeline.cpu.to_codes.rgb_to_ycbcr has it
+    float highest;
+};
