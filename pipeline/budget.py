@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from pipeline.decode.surfaces import SurfaceLayout
+from pipeline.device.layout import FLOAT_ROW_PX, PlaneLayout
+from pipeline.device.upscaler import FEWEST_IN_FLIGHT
 from pipeline.errors import ConfigError, MediaError
 from pipeline.host import available_memory_bytes
-from pipeline.tiling import TileGrid, choose_tile, plan_tiles
+from pipeline.tiling import TileGrid, choose_tile, plan_tiles, round_up
 
 if TYPE_CHECKING:
     from engines import BackendChoice, ModelSpec
@@ -38,6 +41,8 @@ class PoolPlan:
     shape: tuple[int, ...]
     dtype: str
     count: int
+    place: Literal["host", "pinned", "device"] = "host"
+    """``pinned``: page-locked memory of the host. ``device``: the GPU that the network runs on."""
 
     @property
     def bytes(self) -> int:
@@ -143,7 +148,6 @@ def plan_grid(plan: JobPlan, limits: TileLimits) -> JobPlan:
     """
     height, width = plan.info.video.height, plan.info.video.width
     whole = plan_pools(plan)
-    whole_px = whole.grid.tile_height * whole.grid.tile_width
     budget = host_budget_bytes(plan.config)
     longest = max(whole.grid.tile_height, whole.grid.tile_width)
     fits = whole.memory_bytes_estimated <= budget and (limits.max_side_px is None or limits.max_side_px >= longest)
@@ -153,12 +157,10 @@ def plan_grid(plan: JobPlan, limits: TileLimits) -> JobPlan:
         fits = fits and whole.device_bytes_estimated <= device_budget
     if fits:
         return plan
-    fixed = whole.decoded_bytes + whole.pools[2].bytes
-    per_px = (whole.memory_bytes_estimated - fixed - whole.canvas_bytes) / whole_px
-    max_area = max(1, int((budget - fixed - whole.canvas_bytes_if(is_cut=True)) / per_px))
+    max_area = _largest_area_on_host(whole, budget_bytes=budget)
     advice = f"raise run.memory_mb (now {budget // 2**20} MiB) or tile.max_px, or lower tile.overlap_px"
     if device_budget is not None:
-        device_area = max(1, device_budget * whole_px // whole.device_bytes_estimated)
+        device_area = _largest_area_on_device(whole, budget_bytes=device_budget)
         if device_area < max_area:
             advice = f"lower infer.batch_tiles or tile.overlap_px: the GPU has {device_budget // 2**20} MiB for tiles"
         max_area = min(max_area, device_area)
@@ -182,6 +184,28 @@ def plan_grid(plan: JobPlan, limits: TileLimits) -> JobPlan:
     return replace(plan, grid=grid)
 
 
+def _largest_area_on_host(whole: JobPlan, *, budget_bytes: int) -> int:
+    """Pixels of the largest tile whose run fits into the host's memory; 1 if none does."""
+    if whole.is_on_gpu:  # no buffer of the host depends on the tile
+        return whole.grid.tile_height * whole.grid.tile_width if whole.memory_bytes_estimated <= budget_bytes else 1
+    fixed = whole.decoded_bytes + whole.pool("frames out").bytes
+    whole_px = whole.grid.tile_height * whole.grid.tile_width
+    per_px = (whole.memory_bytes_estimated - fixed - whole.canvas_bytes) / whole_px
+    return max(1, int((budget_bytes - fixed - whole.canvas_bytes_if(is_cut=True)) / per_px))
+
+
+def _largest_area_on_device(whole: JobPlan, *, budget_bytes: int) -> int:
+    """The same for the GPU. What frames need there whatever the tile, and the canvas of a cut frame, come off first."""
+    whole_px = whole.grid.tile_height * whole.grid.tile_width
+    if not whole.is_on_gpu:
+        return max(1, budget_bytes * whole_px // whole.device_bytes_estimated)
+    tiles = sum(whole.pool(name).bytes for name in ("tiles in", "tiles out"))
+    fixed = whole.device_pool_bytes - tiles + whole.resampling_bytes
+    canvas = _canvas_pool(whole, is_cut=len(whole.grid.tiles) == 1)  # which a frame that is cut already has
+    per_px = (whole.device_bytes_estimated - fixed) / whole_px
+    return max(1, int((budget_bytes - fixed - sum(pool.bytes for pool in canvas)) / per_px))
+
+
 def host_budget_bytes(config: Config) -> int:
     """Memory of the host that a run may use."""
     if config.run.memory_mb == "auto":
@@ -193,6 +217,8 @@ def plan_pools(plan: JobPlan) -> JobPlan:
     """Size the pools so that every stage can work and every queue can be full at once, and no more."""
     queues = plan.config.queues
     batch, grid, scale = plan.config.infer.batch_tiles, plan.grid, plan.engine_scale
+    if plan.is_on_gpu:
+        return replace(plan, pools=_device_pools(plan))
     frame_bytes = plan.encode.format.frame_bytes(height=plan.height, width=plan.width)
     held = plan.slots + 1  # in flight, and in the hands of the stage at the other end
     pools = (
@@ -211,3 +237,58 @@ def plan_pools(plan: JobPlan) -> JobPlan:
         PoolPlan(name="frames out", shape=(frame_bytes,), dtype="uint8", count=queues.stitched_frames + 2),
     )
     return replace(plan, pools=pools)
+
+
+COPIED_AT_ONCE = 2
+"""Blocks on each side of a copy to or from the GPU: one is copied while the other one is read or written."""
+
+
+def _device_pools(plan: JobPlan) -> tuple[PoolPlan, ...]:
+    """Pools for frames on the GPU: page-locked ones where frames come and go, the others on the GPU."""
+    queues = plan.config.queues
+    batch, grid, scale = plan.config.infer.batch_tiles, plan.grid, plan.engine_scale
+    source = PlaneLayout(format=plan.info.video.format, height=grid.height, width=grid.width)
+    result = PlaneLayout(format=plan.encode.format, height=plan.height, width=plan.width)
+    held = max(plan.slots, FEWEST_IN_FLIGHT) + 1  # in flight, and in the hands of the stage at the other end
+    surfaces: tuple[PoolPlan, ...] = ()
+    if plan.decoder.kind == "nvdec":
+        surface_bytes = SurfaceLayout.of(plan.info.video).bytes
+        count = queues.decoded_frames + 2  # waiting, and one in the hands of decoder and tiler each
+        surfaces = (PoolPlan(name="surfaces", shape=(surface_bytes,), dtype="uint8", count=count, place="device"),)
+    return (
+        *surfaces,
+        PoolPlan(name="uploads", shape=(source.bytes,), dtype="uint8", count=COPIED_AT_ONCE, place="pinned"),
+        PoolPlan(name="planes in", shape=(source.bytes,), dtype="uint8", count=COPIED_AT_ONCE, place="device"),
+        PoolPlan(
+            name="tiles in",
+            shape=(batch, 3, grid.tile_height, grid.tile_width),
+            dtype="float32",
+            count=queues.tile_batches + held,
+            place="device",
+        ),
+        PoolPlan(
+            name="tiles out",
+            shape=(batch, 3, grid.tile_height * scale, grid.tile_width * scale),
+            dtype="float32",
+            count=queues.upscaled_batches + held,
+            place="device",
+        ),
+        *_canvas_pool(plan, is_cut=len(grid.tiles) > 1),
+        PoolPlan(name="planes out", shape=(result.bytes,), dtype="uint8", count=COPIED_AT_ONCE, place="device"),
+        PoolPlan(
+            name="frames out",
+            shape=(result.bytes,),
+            dtype="uint8",
+            count=queues.stitched_frames + 2,
+            place="pinned",
+        ),
+    )
+
+
+def _canvas_pool(plan: JobPlan, *, is_cut: bool) -> tuple[PoolPlan, ...]:
+    """Where the tiles of a frame are joined on the GPU; nothing where it is one tile."""
+    if not is_cut:
+        return ()
+    width = round_up(plan.grid.width * plan.engine_scale, FLOAT_ROW_PX)
+    shape = (3, plan.grid.height * plan.engine_scale, width)
+    return (PoolPlan(name="canvas", shape=shape, dtype="float32", count=1, place="device"),)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,22 @@ class Releasable(Protocol):
 
     def release(self) -> None:
         """Give the buffer back. Exactly once."""
+        ...
+
+
+class Awaitable(Protocol):
+    """A point in a CUDA stream, as ``engines.gpu.Event``."""
+
+    def wait(self) -> None:
+        """Block the calling thread until the point was reached."""
+        ...
+
+
+class OrderedLease(Releasable, Protocol):
+    """A lease whose buffer a GPU may still be using when it is given back."""
+
+    def release(self, *, after: Awaitable | None = None) -> None:
+        """Give the buffer back; whoever gets it next uses it only after ``after``. Exactly once."""
         ...
 
 
@@ -105,20 +121,33 @@ class Frame:
     format: SampleFormat
     height: int
     width: int
-    planes: tuple[Any, Any, Any]
-    """Three 2-D arrays of ``format.dtype`` with the shapes of ``format.plane_shapes``; rows contiguous, row stride
-    may be wider. Host: numpy arrays (``Samples``)."""
-    lease: Releasable | None = None
-    """Pool buffer that holds the planes; None if they belong to ``owner``."""
+    planes: tuple[Any, ...]
+    """Host: three 2-D numpy arrays (``Samples``) of ``format.dtype`` with the shapes of ``format.plane_shapes``; rows
+    contiguous, row stride may be wider. GPU: as many ``pipeline.cuda.DevicePlane``, or two, the second one with Cb and
+    Cr by turns."""
+    lease: Releasable | OrderedLease | None = None
+    """Pool buffer that holds the planes; None if they belong to ``owner``. Where ``ready`` is set, an
+    ``OrderedLease``."""
     owner: Any = None
     """Foreign object that keeps the planes' memory alive (a decoder's frame); None with a lease."""
-    ready: Any = None
-    """CUDA event after which device planes may be read; None for host memory."""
+    ready: Awaitable | None = None
+    """CUDA event after which the planes may be read, on the GPU or by the host; None if they may be at once."""
+    msb_aligned: bool = False
+    """On the GPU only: samples of more than 8 bits stand in the upper bits of their 16 (P010, P016)."""
 
-    def release(self) -> None:
-        """Give the planes' buffer back; the planes must not be touched afterwards."""
-        if self.lease is not None:
-            self.lease.release()
+    @property
+    def is_on_device(self) -> bool:
+        """Whether the planes are in a GPU's memory."""
+        return hasattr(self.planes[0], "pointer")
+
+    def release(self, *, after: Awaitable | None = None) -> None:
+        """Give the planes' buffer back; the planes must not be touched afterwards.
+
+        Args:
+            after: For planes that a GPU reads: the event after which it is done. None: nobody has read them, or the
+                host did.
+        """
+        _release(self.lease, after=after or self.ready)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,15 +164,31 @@ class TileBatch:
     """Tiles in or out of the engine: rows ``0 .. len(slots)`` of ``tiles`` are used, in film order."""
 
     tiles: Any
-    """(N, 3, H, W) float32 or float16 RGB planar; nominally [0, 1]. Host: numpy."""
+    """(N, 3, H, W) float32 or float16 RGB planar; nominally [0, 1]. Host: numpy. GPU: an object with
+    ``__cuda_array_interface__`` (``pipeline.device.arrays.DeviceArray``)."""
     slots: tuple[TileSlot, ...]
-    lease: Releasable | None = None
-    ready: Any = None
+    lease: Releasable | OrderedLease | None = None
+    """Where ``ready`` is set, an ``OrderedLease``."""
+    ready: Awaitable | None = None
+    """CUDA event after which tiles on the GPU may be read; None for host memory."""
 
-    def release(self) -> None:
-        """Give the batch's buffer back."""
-        if self.lease is not None:
-            self.lease.release()
+    def release(self, *, after: Awaitable | None = None) -> None:
+        """Give the batch's buffer back.
+
+        Args:
+            after: For tiles on the GPU: the event after which it has read them; None if nobody has.
+        """
+        _release(self.lease, after=after or self.ready)
+
+
+def _release(lease: Releasable | OrderedLease | None, *, after: Awaitable | None) -> None:
+    """Give a buffer back. What nobody read is still being written until it is ready."""
+    if lease is None:
+        return
+    if after is None:
+        lease.release()
+    else:
+        cast(OrderedLease, lease).release(after=after)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,15 +14,18 @@ from engines import BackendChoice, ModelSpec
 from pipeline.assembly.containers import StreamPlan, choose_container, plan_streams
 from pipeline.budget import PoolPlan, limit_tiles, plan_grid, plan_pools
 from pipeline.config import Config
-from pipeline.decode import DecoderChoice, check_progressive, choose_decoder, probe_synthetic
-from pipeline.encode import EncodeSpec, check_encoder, choose_encoder
+from pipeline.decode import DecoderChoice, check_progressive, probe_synthetic
+from pipeline.device.choice import FramesChoice, choose_film_decoder, choose_frames_place
+from pipeline.device.layout import FLOAT_ROW_PX
+from pipeline.encode import EncodeSpec, describe_losses
+from pipeline.encoding import plan_encoding
 from pipeline.engine import ModelFile, choose_engine, find_network, list_model_files
 from pipeline.errors import ConfigError
 from pipeline.frames import MediaInfo
+from pipeline.lane_plan import plan_lanes
 from pipeline.probe import probe_media
 from pipeline.segments import frames_per_segment
-from pipeline.sizes import choose_output_size
-from pipeline.tiling import TileGrid
+from pipeline.tiling import TileGrid, round_up
 
 SLOWEST_FLOP_PER_S = 5e10
 """Below this arithmetic a machine counts as stalled: a ninth of what two cores of a 2024 server reach (0.43 TFLOP/s
@@ -44,6 +47,8 @@ class JobPlan:
     """Enlargement that the engine does; less than the model's own where a downscale is folded in."""
     slots: int
     """Inferences in flight."""
+    frames: FramesChoice
+    """Where frames are between decoder and encoder."""
     grid: TileGrid
     overlap_px: int
     encode: EncodeSpec
@@ -57,7 +62,12 @@ class JobPlan:
     segment_frames: int
     """Frames in each segment but the last."""
     pools: tuple[PoolPlan, ...]
-    """Tiles in, tiles out, finished frames."""
+    """All buffers of one lane, in the order in which frames pass them. Always ``tiles in``, ``tiles out`` and
+    ``frames out``; with frames on the GPU also those around its kernels."""
+    lanes: int = 1
+    """Segments that are worked on at once, each with stages, pools, a decoder and an encoder of its own."""
+    lanes_reason: str = ""
+    """Why that many, a clause."""
     warnings: tuple[str, ...]
     """What of the source will not arrive, one sentence each. What was guessed about it is in ``info.guesses``."""
 
@@ -91,8 +101,31 @@ class JobPlan:
     def memory_bytes_estimated(self) -> int:
         """Of the host: pools, frames in decoder and encoder queues, canvases; on the processor also activations."""
         activations = int(self.model.activation_bytes_per_px * self.backend.activation_share * self.computing_px)
-        pools = sum(pool.bytes for pool in self.pools)
-        return pools + self.decoded_bytes + self.canvas_bytes + activations
+        canvases = 0 if self.is_on_gpu else self.canvas_bytes
+        return (self.host_pool_bytes + self.decoded_bytes + canvases) * self.lanes + activations
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether frames stay in a GPU's memory between decoder and encoder."""
+        return self.frames.place == "gpu"
+
+    @property
+    def host_pool_bytes(self) -> int:
+        """Pools in the host's memory, page-locked or not."""
+        return sum(pool.bytes for pool in self.pools if pool.place != "device")
+
+    @property
+    def device_pool_bytes(self) -> int:
+        """Pools in the GPU's memory."""
+        return sum(pool.bytes for pool in self.pools if pool.place == "device")
+
+    def pool(self, name: str) -> PoolPlan:
+        """One of ``pools``.
+
+        Raises:
+            KeyError: There is none of that name.
+        """
+        return {pool.name: pool for pool in self.pools}[name]
 
     @property
     def computing_px(self) -> int:
@@ -102,16 +135,23 @@ class JobPlan:
 
     @property
     def device_bytes_estimated(self) -> int:
-        """Of the GPU that the network runs on: activations, and float32 tiles in and out of every inference in flight.
+        """Of the GPU that the network runs on: activations, float32 tiles in and out of every inference in flight, and
+        with frames on the GPU their pools and the passes of resampling.
 
         0 on the processor, and where nobody can say how much the GPU has.
         """
         if self.backend.device_memory_bytes is None:
             return 0
+        frames_bytes = (self.device_pool_bytes + self.resampling_bytes) * self.lanes if self.is_on_gpu else 0
         bytes_per_px = self.model.activation_bytes_per_px  # for fp32
         activations = self.computing_px * (bytes_per_px if self.backend.precision == "fp32" else bytes_per_px // 2)
         tile_px = self.grid.tile_height * self.grid.tile_width * self.config.infer.batch_tiles
-        return activations + tile_px * 12 * (1 + self.engine_scale**2) * self.slots
+        return activations + tile_px * 12 * (1 + self.engine_scale**2) * self.slots + frames_bytes
+
+    @property
+    def resampling_bytes(self) -> int:
+        """On the GPU, the float32 RGB image between resampling's two passes: output rows of the enlarged width."""
+        return self.height * round_up(self.grid.width * self.engine_scale, FLOAT_ROW_PX) * 12 if self.resamples else 0
 
     @property
     def decoded_bytes(self) -> int:
@@ -175,68 +215,37 @@ def plan_film(config: Config, info: MediaInfo) -> JobPlan:
     video = info.video
     model = find_network(config.infer)
     backend = choose_engine(config.infer, model=model)
+    frames = choose_frames_place(config.run.frames_on, backend=backend)
     limits = limit_tiles(config, model=model, backend=backend)
-    choice = choose_encoder(
-        config.encode.kind,
-        codec=config.encode.codec,
-        source=video.format,
-        bit_depth=config.encode.bit_depth,
-        chroma=config.encode.chroma,
-    )
-    scale = config.scale
-    height, width = choose_output_size(
-        height=video.height,
-        width=video.width,
-        model_scale=model.scale,
-        subsampling=choice.format.subsampling,
-        factor=scale.factor,
-        to_height=scale.height,
-        to_width=scale.width,
-        fit=None if scale.fit is None else (scale.fit.height, scale.fit.width),
-    )
-    encode = EncodeSpec(
-        encoder=choice.spec,
-        height=height,
-        width=width,
-        format=choice.format,
-        tags=choice.tags(video.tags),
-        time_base=video.time_base,
-        average_rate=video.average_rate,
-        sample_aspect=video.sample_aspect,
-        quality=config.encode.quality,
-        preset=config.encode.preset,
-        options=dict(config.encode.options),
-        threads=config.encode.threads,
-        mastering_display=video.mastering_display,
-        content_light=video.content_light,
-    )
-    check_encoder(encode)
-    container = choose_container(config.output.container, info=info, encoder=choice.spec)
-    streams = plan_streams(info, container=container, encoder=choice.spec) if container not in ("", "png") else None
+    encode, encoder_reason = plan_encoding(config, info, model=model)
+    height, width = encode.height, encode.width
+    container = choose_container(config.output.container, info=info, encoder=encode.encoder)
+    streams = plan_streams(info, container=container, encoder=encode.encoder) if container not in ("", "png") else None
     if streams is not None and streams.problems:
         raise ConfigError(streams.problems, hint="set output.container: mkv, which holds all of them")
     engine_scale = _engine_scale(config, model, info, height=height, width=width)
     draft = JobPlan(
         config=config,
         info=info,
-        decoder=choose_decoder(config.decode.kind),
+        decoder=choose_film_decoder(config.decode.kind, info, frames=frames, backend=backend),
         model=model,
         model_files=list_model_files(model),
         backend=backend,
         engine_scale=engine_scale,
         slots=backend.slots,
+        frames=frames,
         grid=limits.largest_grid(height=video.height, width=video.width),
         overlap_px=limits.overlap_px,
         encode=encode,
-        encoder_reason=choice.reason,
+        encoder_reason=encoder_reason,
         container=container,
         streams=streams,
         output=_output_path(config, info, model, container=container, height=height, width=width),
         segment_frames=frames_per_segment(config.output.segment_s, average_rate=video.average_rate),
         pools=(),
-        warnings=() if streams is None else streams.warnings,
+        warnings=(*describe_losses(encode), *(() if streams is None else streams.warnings)),
     )
-    return plan_pools(plan_grid(draft, limits))
+    return plan_lanes(plan_pools(plan_grid(draft, limits)))
 
 
 def _engine_scale(config: Config, model: ModelSpec, info: MediaInfo, *, height: int, width: int) -> int:

@@ -237,8 +237,12 @@ class EncodeSink:
         """Write every frame; only a normal end commits the last segment."""
         with self._open_writer() as writer:
             for frame in items:
-                writer.write(frame)
-                frame.release()
+                try:
+                    if frame.ready is not None:
+                        frame.ready.wait()  # the one place where the host waits for a frame that a GPU made
+                    writer.write(frame)
+                finally:
+                    frame.release()
             self.segments = writer.finish()
 
 

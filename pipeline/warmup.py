@@ -28,7 +28,9 @@ _SIDE_PX = 16
 
 
 def compile_kernels(plan: JobPlan) -> None:
-    """Put a tiny grey picture through every kernel that a plan's stages will call."""
+    """Put a tiny grey picture through every kernel of the processor that a plan's stages will call."""
+    if plan.is_on_gpu:
+        return
     start_s = time.perf_counter()
     rgb = np.zeros((3, _SIDE_PX, _SIDE_PX), np.float32)
     planes_to_rgb(_empty_planes(plan.info.video.format), plan.info.video.format, out=rgb)

@@ -61,9 +61,9 @@ class SyntheticSection(Section):
 class DecodeSection(Section):
     """How films are read."""
 
-    kind: Literal["auto", "libav", "synthetic"] = "auto"
-    """Decoder. auto: the fastest one that this machine has and the film allows. synthetic: no file is read, a test
-    film is made up."""
+    kind: Literal["auto", "libav", "nvdec", "synthetic"] = "auto"
+    """Decoder. auto: the fastest one that this machine has and the film allows. libav: software. nvdec: the decoder of
+    an NVIDIA GPU, for 4:2:0 films. synthetic: no file is read, a test film is made up."""
     threads: ThreadCount = 0
     """Threads of the software decoder. 0: as many as there are processor cores."""
     synthetic: SyntheticSection = Field(default_factory=SyntheticSection)
@@ -133,20 +133,33 @@ class EncodeSection(Section):
     """How the result is written."""
 
     kind: Annotated[
-        Literal["auto", "libx264", "libx265", "libsvtav1", "ffv1", "prores_ks", "png", "null"],
+        Literal[
+            "auto",
+            "h264_nvenc",
+            "hevc_nvenc",
+            "av1_nvenc",
+            "libx264",
+            "libx265",
+            "libsvtav1",
+            "ffv1",
+            "prores_ks",
+            "png",
+            "null",
+        ],
         BeforeValidator(quote_choice),
         Field(json_schema_extra=allow_unquoted),
     ] = "auto"
-    """Encoder. auto: the fastest one here for encode.codec. png: numbered pictures. null: nothing is written, for
-    measuring."""
+    """Encoder. auto: the first one for encode.codec that works here with these settings: NVIDIA's hardware (the names
+    with nvenc), then software. png: numbered pictures. null: nothing is written, for measuring."""
     codec: Literal["h264", "hevc", "av1"] = "h264"
     """Video format with kind auto; a named kind has its own. h264 plays everywhere; choose hevc for 10-bit films,
     which few players take in h264."""
     quality: Annotated[float, Field(ge=0, le=100)] | None = None
-    """Quality in the encoder's own unit (CRF for libx264, libx265 and libsvtav1: smaller is better). null: the
-    encoder's default here, visually lossless."""
+    """Quality in the encoder's own unit (CRF for libx264, libx265 and libsvtav1, CQ for nvenc: smaller is better).
+    null: the encoder's default here, visually lossless."""
     preset: Annotated[str, Field(min_length=1, max_length=100)] | None = None
-    """Speed against file size, in the encoder's own words. null: the encoder's default here."""
+    """Speed against file size, in the encoder's own words (p1, fast, to p7, small, for nvenc). null: the encoder's
+    default here."""
     bit_depth: Literal["source", 8, 10] = "source"
     """Bits per sample. source: as in the film, or the nearest that the encoder can do."""
     chroma: Annotated[
@@ -221,8 +234,17 @@ class RunSection(Section):
     """Seconds between two lines of plain progress; the live display has its own pace."""
     progress: Literal["auto", "live", "plain", "off"] = "auto"
     """How progress is shown on stderr. auto: live on a terminal, otherwise plain lines."""
+    frames_on: Literal["auto", "gpu", "cpu"] = "auto"
+    """Where frames are between decoder and encoder, if the network runs on an NVIDIA GPU. gpu: in its memory. cpu: in
+    the host's. auto: cpu, until the other one has been measured."""
     memory_mb: Auto | Annotated[int, Field(ge=64, le=16_777_216)] = "auto"
-    """Memory for the network and the frames in MiB (1,048,576 bytes), which limits tiles. auto: what is free."""
+    """Memory for the network and the frames in MiB (1,048,576 bytes), which limits lanes and tiles. auto: what
+    is free."""
+    lanes: Auto | Annotated[int, Field(ge=1, le=16)] = "auto"
+    """Segments of a film that are worked on at once, each with a decoder and an encoder of its own; fewer where
+    run.memory_mb does not hold as many. Frames do not depend on it, but with encode.threads 0 the lanes share the
+    processor's cores, and an encoder's bits can depend on its threads. auto: 1 if the network runs on the processor,
+    more if only the encoder does."""
 
 
 class Config(Section):

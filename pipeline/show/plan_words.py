@@ -19,6 +19,7 @@ def list_choices(plan: JobPlan) -> tuple[Choice, ...]:
         Choice(part="decoder", chosen=plan.decoder.kind, reason=plan.decoder.reason),
         Choice(part="engine", chosen=engine, reason=plan.backend.reason),
         Choice(part="encoder", chosen=plan.encode.encoder.name, reason=plan.encoder_reason),
+        Choice(part="lanes", chosen=str(plan.lanes), reason=plan.lanes_reason),
     )
 
 
@@ -31,6 +32,8 @@ def choice_lines(plan: JobPlan) -> tuple[str, ...]:
         f"decoder: {plan.decoder.reason}",
         f"engine: {plan.backend.reason}",
         f"encoder: {plan.encoder_reason}",
+        *((f"lanes: {plan.lanes}, {plan.lanes_reason}",) if plan.lanes > 1 else ()),
+        *((f"frames: {plan.frames.reason}",) if plan.frames.reason else ()),
         f"size: {size}, {tiles}" + (f", engine x{plan.engine_scale}, then Lanczos" if plan.resamples else ""),
     )
 
@@ -56,18 +59,26 @@ def plan_lines(plan: JobPlan, *, pace_fps: float | None = None) -> tuple[str, ..
     frames = plan.frame_count_estimated
     count = "an unknown number of" if frames is None else f"about {frames}"
     segments = "" if frames is None else f", {-(-frames // plan.segment_frames)} segments"
-    pools = ", ".join(f"{pool.count} x {pool.name}" for pool in plan.pools)
+    on_host = ", ".join(f"{pool.count} x {pool.name}" for pool in plan.pools if pool.place != "device")
+    on_device = ", ".join(f"{pool.count} x {pool.name}" for pool in plan.pools if pool.place == "device")
+    each = f", in each of {plan.lanes} lanes" if plan.lanes > 1 else ""
     lines = [
         f"{plan.info.path.name} -> {plan.output if plan.is_written else 'nothing (null encoder)'}",
         *(f"  {line}" for line in (*choice_lines(plan), *passed_over_lines(plan.backend))),
         f"  frames: {count}{segments} of {plan.segment_frames} frames",
+        *((f"  lanes: 1, {plan.lanes_reason}",) if plan.lanes == 1 else ()),
         f"  memory: about {plan.memory_bytes_estimated / 2**20:.0f} MiB, of it buffers "
-        f"{sum(pool.bytes for pool in plan.pools) / 2**20:.0f} MiB ({pools})",
+        f"{plan.host_pool_bytes * plan.lanes / 2**20:.0f} MiB ({on_host}{each})",
     ]
     if plan.backend.device_memory_bytes is not None:
         lines.append(
             f"  GPU memory: about {plan.device_bytes_estimated / 2**20:.0f} MiB "
             f"of {plan.backend.device_memory_bytes / 2**20:.0f} MiB free"
+            + (
+                f", of it buffers {plan.device_pool_bytes * plan.lanes / 2**20:.0f} MiB ({on_device}{each})"
+                if on_device
+                else ""
+            )
         )
     if pace_fps is not None:
         time_s = "" if frames is None else f": at least {format_span(frames / pace_fps)}"
@@ -114,11 +125,15 @@ def plan_as_json(plan: JobPlan) -> dict[str, Any]:
             "frames": plan.segment_frames,
             "count_estimated": -(-frames // plan.segment_frames) if frames else None,
         },
+        "lanes": {"count": plan.lanes, "reason": plan.lanes_reason},
         "frame_count_estimated": frames,
         "memory_bytes_estimated": plan.memory_bytes_estimated,
         "device_bytes_estimated": plan.device_bytes_estimated,
         "disk_bytes_estimated": estimate_disk_bytes(plan),
-        "pools": [{"name": pool.name, "count": pool.count, "bytes": pool.bytes} for pool in plan.pools],
+        "pools": [
+            {"name": pool.name, "place": pool.place, "count": pool.count, "bytes": pool.bytes} for pool in plan.pools
+        ],
+        "frames_on": plan.frames.place,
         "flop_per_frame": plan.model.flop_per_px * plan.grid.computed_px,
         "notes": list(plan.info.guesses),
         "warnings": list(plan.warnings),
