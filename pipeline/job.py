@@ -21,16 +21,15 @@ from pipeline.assembly.expected import Expected
 from pipeline.assembly.ffmpeg import find_ffmpeg
 from pipeline.assembly.mux import assemble, write_pictures
 from pipeline.assembly.verify import verify_output
-from pipeline.errors import MediaError, OutputError
+from pipeline.errors import OutputError
 from pipeline.graph.metrics import GraphSnapshot, Verdict, find_bottleneck
-from pipeline.graph.runtime import run_graph
 from pipeline.graph.stop import StopToken
+from pipeline.lane_run import RunTerms, upscale_film
 from pipeline.plan import JobPlan
 from pipeline.preflight import check_paths, open_planned_runner
 from pipeline.segments import CommittedSegment
 from pipeline.show.progress import JobPhase, JobProgress, RateMeter
 from pipeline.warmup import compile_kernels
-from pipeline.wiring import Wiring, open_wiring
 from pipeline.work_folder import open_work_folder
 
 logger = logging.getLogger(__name__)
@@ -48,6 +47,7 @@ class JobOutcome:
     graph_s: float
     """Of it, the time in which frames flowed."""
     graph: GraphSnapshot
+    """Of all lanes; where a single lane had to finish what several had begun, its own."""
     verdict: Verdict
     damage: str | None
     """What of the input could not be read; None if nothing was lost."""
@@ -82,7 +82,7 @@ def run_job(
 
     Raises:
         GraphFailed: A stage failed; the first member is the cause.
-        PipelineError: Paths, tools, assembly or verification failed.
+        PipelineError: Memory, paths, tools, assembly or verification failed.
         BuildCancelled: The compilation of the engine was cancelled.
         EngineError: The network could not be loaded.
         Aborted: ``stop.abort()`` was called.
@@ -93,60 +93,27 @@ def run_job(
         find_ffmpeg()  # missing: say so now, not after the night
     progress = _Progress(plan, report=report)
     with _work_folder(plan) as work:
-        with open_planned_runner(plan, listener=listener) as runner, open_wiring(plan, runner, work=work) as wiring:
+        with open_planned_runner(plan, listener=listener) as runner:
             compile_kernels(plan)
             stop.raise_if_aborted()
-            graph = _run(plan, wiring, stop=stop, progress=progress, interval_s=interval_s)
-        segments = wiring.sink.segments
-        frame_count = sum(segment.frame_count for segment in segments)
-        _check_counts(plan, graph, frame_count=frame_count)
+            progress.begin()
+            terms = RunTerms(work=work, stop=stop, on_snapshot=progress.update, interval_s=interval_s)
+            film = upscale_film(plan, runner, terms)
         verification = None
         if plan.is_written:
             progress.enter("assembling")
-            verification = _assemble(plan, segments, work=work, stop=stop, progress=progress)
+            verification = _assemble(plan, film.segments, work=work, stop=stop, progress=progress)
     return JobOutcome(
         output=plan.output if plan.is_written else None,
-        frames_done=frame_count,
+        frames_done=film.frame_count,
         elapsed_s=time.perf_counter() - started_s,
-        graph_s=graph.elapsed_s,
-        graph=graph,
-        verdict=find_bottleneck(graph),
-        damage=wiring.source.damage,
-        notes=wiring.source.notes,
+        graph_s=film.graph_s,
+        graph=film.graph,
+        verdict=find_bottleneck(film.graph),
+        damage=film.damage,
+        notes=film.notes,
         verification=verification,
     )
-
-
-def _run(plan: JobPlan, wiring: Wiring, *, stop: StopToken, progress: _Progress, interval_s: float) -> GraphSnapshot:
-    run = plan.config.run
-    progress.begin()
-    return run_graph(
-        wiring.stages,
-        capacities=wiring.capacities,
-        pools=wiring.pools,
-        stop=stop,
-        drop=lambda item: item.release(),
-        on_snapshot=progress.update,
-        report_every_s=interval_s,
-        stall_timeout_s=plan.stall_timeout_s,
-        join_deadline_s=run.join_deadline_s,
-        time_base=plan.info.video.time_base,
-    )
-
-
-def _check_counts(plan: JobPlan, graph: GraphSnapshot, *, frame_count: int) -> None:
-    """Every decoded frame was encoded; a film has at least one."""
-    decoded = graph.stages[0].items_out
-    if decoded == 0:
-        raise MediaError(
-            f"{plan.info.path}: no frame could be decoded", path=plan.info.path, hint="check the file in a player"
-        )
-    if plan.is_written and frame_count != decoded:
-        raise MediaError(
-            f"{plan.info.path}: {decoded} frames were decoded but {frame_count} encoded",
-            path=plan.info.path,
-            hint="this is a defect of the program; please report it with the log",
-        )
 
 
 def _assemble(
@@ -201,15 +168,21 @@ class _Progress:
         self._started_s = time.perf_counter()
         self._phase: JobPhase = "upscaling"
         self._latest: GraphSnapshot | None = None
+        self._done_before = 0
 
     def begin(self) -> None:
         """The rate counts from here."""
         self._meter.update(frames_done=0, now_s=time.perf_counter())
 
-    def update(self, graph: GraphSnapshot) -> None:
-        """Take a snapshot and pass it on."""
-        self._latest = graph
-        done = graph.stages[-1].items_in
+    def update(self, graph: GraphSnapshot, done_before: int) -> None:
+        """Take a snapshot and pass it on.
+
+        Args:
+            graph: Of the graph that runs.
+            done_before: Frames that were finished before it began.
+        """
+        self._latest, self._done_before = graph, done_before
+        done = done_before + graph.stages[-1].items_in
         now_s = time.perf_counter()
         self._meter.update(frames_done=done, now_s=now_s)
         self._report(
@@ -228,4 +201,4 @@ class _Progress:
         """Say that the frames are done and what comes now."""
         self._phase = phase
         if self._latest is not None:
-            self.update(self._latest)
+            self.update(self._latest, self._done_before)

@@ -121,6 +121,7 @@ class SegmentWriter:
         spec: How to encode; the same for all segments.
         segment_frames: See ``frames_per_segment``.
         first_frame: Index of the first frame that will come; the start of a segment.
+        skips: Whether the frames may go on with a later segment after each whole one: a lane does not get all of them.
         committed: Called with each segment as soon as it is on disk, before the next one is begun.
     """
 
@@ -131,6 +132,7 @@ class SegmentWriter:
         *,
         segment_frames: int,
         first_frame: int = 0,
+        skips: bool = False,
         committed: Callable[[CommittedSegment], None] | None = None,
     ) -> None:
         if not is_segment_start(first_frame, segment_frames=segment_frames):
@@ -139,6 +141,7 @@ class SegmentWriter:
         self._spec = spec
         self._segment_frames = segment_frames
         self._next_frame = first_frame
+        self._skips = skips
         self._committed = committed
         self._segments: list[CommittedSegment] = []
         self._encoder: Encoder | None = None
@@ -168,8 +171,13 @@ class SegmentWriter:
             ConfigError: The encoder refuses a setting.
             OutputError: The segment cannot be written, or what was written is not what was put in.
         """
-        if frame.stamp.index != self._next_frame:
-            raise ValueError(f"frame {frame.stamp.index} came where frame {self._next_frame} was expected")
+        index = frame.stamp.index
+        if self._skips and self._encoder is None and index > self._next_frame:
+            if not is_segment_start(index, segment_frames=self._segment_frames):
+                raise ValueError(f"frame {index} came where a segment of {self._segment_frames} frames was to start")
+            self._next_frame = index
+        if index != self._next_frame:
+            raise ValueError(f"frame {index} came where frame {self._next_frame} was expected")
         if self._encoder is None:
             self._encoder = open_encoder(self._part_path, self._spec)
         self._encoder.write(frame)

@@ -152,7 +152,10 @@ class ChannelSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphSnapshot:
-    """The whole graph at one moment, in stage order; ``channels[i]`` joins ``stages[i]`` and ``stages[i + 1]``."""
+    """The whole graph at one moment, in stage order; ``channels[i]`` joins ``stages[i]`` and ``stages[i + 1]``.
+
+    Of a run of several lanes, each stage and channel stands for those of all lanes (`pipeline.graph.lane_figures`).
+    """
 
     elapsed_s: float
     stages: tuple[StageSnapshot, ...]
@@ -161,6 +164,8 @@ class GraphSnapshot:
     """Bytes that the pools allocated."""
     was_stopped: bool = False
     """The source was ended by ``StopToken.stop()`` before its own end: the output is a whole prefix, not the whole."""
+    lanes: tuple[GraphSnapshot, ...] = ()
+    """The parts of a run of several lanes, with their stages' full names: ``encode[1]``; empty for a single line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,6 +264,7 @@ def window_between(earlier: GraphSnapshot, *, later: GraphSnapshot) -> GraphSnap
             )
             for a, b in zip(earlier.channels, later.channels, strict=True)
         ),
+        lanes=tuple(window_between(a, later=b) for a, b in zip(earlier.lanes, later.lanes, strict=True)),
     )
 
 

@@ -1,4 +1,6 @@
-"""Runs a line of stages, each in a thread of its own, joined by channels, and ends it whatever happens.
+"""Runs lines of stages, each in a thread of its own, joined by channels, and ends them whatever happens.
+
+One line is the rule; several (lanes) are one run all the same: one cause of failure, one stop, one watch for stalls.
 
 This module owns the threads and is the only place where a stage's exception is caught. What a stage does, and what
 follows:
@@ -27,12 +29,14 @@ from typing import Any
 
 from pipeline.errors import GraphFailed, StageInterrupted
 from pipeline.graph.channel import Aborted, Channel
+from pipeline.graph.lane_figures import join_lanes
+from pipeline.graph.line import Line
 from pipeline.graph.metrics import GraphSnapshot, StageState
 from pipeline.graph.pool import Pool
-from pipeline.graph.stage import Stage, check_graph
+from pipeline.graph.stage import Stage, check_lanes
 from pipeline.graph.stop import StopToken
 from pipeline.graph.watch import Supervisor
-from pipeline.graph.worker import Worker, WorkerOptions
+from pipeline.graph.worker import WorkerOptions
 
 __all__ = ["StopToken", "run_graph"]
 
@@ -42,6 +46,7 @@ logger = logging.getLogger(__name__)
 def run_graph(
     stages: Sequence[Stage],
     *,
+    more_lanes: Sequence[Sequence[Stage]] = (),
     capacities: Sequence[int] | int = 4,
     pools: Sequence[Pool] = (),
     stop: StopToken | None = None,
@@ -57,10 +62,13 @@ def run_graph(
 
     Args:
         stages: A source, any number of transforms, a sink. Each object is run once.
-        capacities: Items that may wait in each channel. More than one: with one, both sides wake for each item.
+        more_lanes: Further lines, with stages of the same names, that run beside the first one as part of the same run:
+            a failure in one aborts all. Names in notes and logs then carry the lane's number, from 0: ``encode[1]``.
+        capacities: Items that may wait in each channel, the same for all lanes. More than one: with one, both sides
+            wake for each item.
         pools: Pools that the stages block on; aborted with the run, never closed: that is their owner's part.
         stop: Ends the run from outside.
-        is_boundary: After ``stop.stop()``, the source ends before the first item for which this is true; before the
+        is_boundary: After ``stop.stop()``, each source ends before the first item for which this is true; before the
             next item if None. Called in the source's thread.
         drop: Releases what an item holds that no stage will get. Called from any thread.
         on_snapshot: Called in the calling thread every ``report_every_s`` and once after all stages ended.
@@ -71,7 +79,7 @@ def run_graph(
         time_base: Seconds per unit of ``item.stamp.pts``, to give seconds in error notes.
 
     Returns:
-        The final figures. ``was_stopped`` tells whether the source was ended by ``stop``.
+        The final figures, of all lanes together. ``was_stopped`` tells whether a source was ended by ``stop``.
 
     Raises:
         GraphFailed: Stages failed or nothing moved (`StallError`); the first member is the cause, and each has a note
@@ -81,11 +89,12 @@ def run_graph(
         KeyboardInterrupt: It came in the calling thread; the run was aborted and joined. So with whatever
             ``on_snapshot`` raises.
     """
-    per_channel = check_graph(stages, capacities=capacities)
+    lanes = (stages, *more_lanes)
+    per_channel = check_lanes(lanes, capacities=capacities)
     if report_every_s <= 0:
         raise ValueError(f"report_every_s must be greater than 0, not {report_every_s}")
     graph = _Graph(
-        stages,
+        lanes,
         capacities=per_channel,
         pools=pools,
         options=WorkerOptions(
@@ -121,19 +130,28 @@ class _Graph:
     """The state that the threads of one run share: what they are, whether the run is being aborted, and why."""
 
     def __init__(
-        self, stages: Sequence[Stage], *, capacities: Sequence[int], pools: Sequence[Pool], options: WorkerOptions
+        self,
+        lanes: Sequence[Sequence[Stage]],
+        *,
+        capacities: Sequence[int],
+        pools: Sequence[Pool],
+        options: WorkerOptions,
     ) -> None:
         self.stop = options.stop
         self._pools = tuple(pools)
-        self._channels: list[Channel[Any]] = [
-            Channel(f"{before.name}->{after.name}", capacity, options.drop)
-            for before, after, capacity in zip(stages, stages[1:], capacities, strict=False)
+        self._stage_names = [stage.name for stage in lanes[0]]
+        self._lines = [
+            Line(
+                stages,
+                lane=index if len(lanes) > 1 else None,
+                capacities=capacities,
+                attempt=self.attempt,
+                options=options,
+            )
+            for index, stages in enumerate(lanes)
         ]
-        ends = zip(stages, [None, *self._channels], [*self._channels, None], strict=True)
-        self._workers = [
-            Worker(stage, inbox=inbox, outbox=outbox, attempt=self.attempt, options=options)
-            for stage, inbox, outbox in ends
-        ]
+        self._workers = [worker for line in self._lines for worker in line.workers]
+        self._channels = [channel for line in self._lines for channel in line.channels]
         self._stage_threads: list[Thread] = []
         self._hook_thread = Thread(target=self._run_hooks, name="abort-hooks", daemon=False)
         self._lock = Lock()
@@ -171,13 +189,13 @@ class _Graph:
         return max(self.stop.silent_until_s, *(channel.moved_at_s for channel in self._channels))
 
     def start(self, *, on_end: Callable[[], None]) -> None:
-        """Start all stages, the sink first, so that whatever is sent finds its receiver.
+        """Start all stages, each lane's sink first, so that whatever is sent finds its receiver.
 
         ``on_end`` is called at the very end of each stage's thread. Raises RuntimeError if the system gives no more
         threads; some stages may run then.
         """
-        for place, worker in reversed(list(enumerate(self._workers))):
-            name = f"stage:{worker.name}[{place}]"
+        names = [line.thread_name(place) for line in self._lines for place in range(len(line.workers))]
+        for worker, name in reversed(list(zip(self._workers, names, strict=True))):
             thread = Thread(target=worker.body, args=(on_end,), name=name, daemon=False)
             self._stage_threads.insert(0, thread)  # before start(): an interrupt inside it may leave the thread running
             try:
@@ -252,23 +270,16 @@ class _Graph:
         now_s = time.perf_counter() if self._ended_s is None else self._ended_s
         if not self.is_running:
             self._ended_s = now_s
-        channels = tuple(channel.snapshot() for channel in self._channels)
-        ends = zip(self._workers, self._stage_threads, (None, *channels), (*channels, None), strict=True)
-        return GraphSnapshot(
-            elapsed_s=now_s - self._started_s,
-            stages=tuple(
-                worker.snapshot(
-                    inbox=inbox,
-                    outbox=outbox,
-                    wait_buffer_s=sum(pool.waited_s(thread) for pool in self._pools),
-                    in_pool=any(pool.is_waiting(thread) for pool in self._pools),
-                )
-                for worker, thread, inbox, outbox in ends
-            ),
-            channels=channels,
-            pool_bytes=sum(pool.bytes for pool in self._pools),
-            was_stopped=self._workers[0].was_stopped,
-        )
+        elapsed_s, width = now_s - self._started_s, len(self._stage_names)
+        lanes = [
+            line.snapshot(
+                elapsed_s=elapsed_s,
+                threads=self._stage_threads[index * width : (index + 1) * width],
+                pools=self._pools,
+            )
+            for index, line in enumerate(self._lines)
+        ]
+        return join_lanes(lanes, stage_names=self._stage_names)
 
     def raise_failures(self) -> None:
         """Raise what the run failed of, if it did. Called when no thread runs any more.

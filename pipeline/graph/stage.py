@@ -102,6 +102,31 @@ def check_graph(stages: Sequence[Stage], *, capacities: Sequence[int] | int) -> 
     return per_channel
 
 
+def check_lanes(lanes: Sequence[Sequence[Stage]], *, capacities: Sequence[int] | int) -> tuple[int, ...]:
+    """Check that several lines of stages can be one run.
+
+    Args:
+        lanes: At least one line.
+        capacities: As `check_graph` takes them; of every lane.
+
+    Returns:
+        The capacity of each channel of a lane.
+
+    Raises:
+        ValueError: As `check_graph`; or lanes differ in their stages' names, or share a stage.
+        TypeError: As `check_graph`.
+    """
+    per_channel, *_ = [check_graph(stages, capacities=capacities) for stages in lanes]
+    names = [[stage.name for stage in stages] for stages in lanes]
+    for lane, own in enumerate(names):
+        if own != names[0]:
+            raise ValueError(f"all lanes must have the same stages: lane 0 has {names[0]}, lane {lane} has {own}")
+    objects = [stage for stages in lanes for stage in stages]
+    if len({id(stage) for stage in objects}) < len(objects):
+        raise ValueError("each lane needs stages of its own: a stage is run once, in one thread")
+    return per_channel
+
+
 def _check_places(stages: Sequence[Stage]) -> None:
     """Raise TypeError unless the first stage is a source, the last a sink and all between transforms."""
     for place, stage in enumerate(stages):

@@ -171,7 +171,9 @@ class Supervisor:
 
 
 def describe_states(snapshot: GraphSnapshot) -> tuple[str, ...]:
-    """One line per stage and per channel, in the order of the graph: what each is doing."""
+    """One line per stage and per channel, lane by lane in the order of the graph: what each is doing."""
+    if snapshot.lanes:
+        return tuple(line for lane in snapshot.lanes for line in describe_states(lane))
     lines = [
         f"stage {stage.name}: {stage.state}, {stage.items_in} in, {stage.items_out} out, "
         f"waited {stage.wait_in_s:.1f} s for input, {stage.wait_out_s:.1f} s for room, "

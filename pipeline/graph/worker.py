@@ -43,17 +43,27 @@ class Attempt(Protocol):
 
 
 class Worker:
-    """One stage in its thread, between its two channels."""
+    """One stage in its thread, between its two channels.
+
+    Args:
+        stage: What to run.
+        name: The stage's name, in a run of several lanes with the lane's number: ``encode[1]``.
+        inbox, outbox: The channels before and after it; None for a source's and a sink's missing one.
+        attempt: Through it goes every call into the stage.
+        options: What all workers of the run have in common.
+    """
 
     def __init__(
         self,
         stage: Stage,
         *,
+        name: str,
         inbox: Channel[Any] | None,
         outbox: Channel[Any] | None,
         attempt: Attempt,
         options: WorkerOptions,
     ) -> None:
+        self.name = name
         self.was_stopped = False
         self._stage: Any = stage
         self._inbox = inbox
@@ -66,11 +76,6 @@ class Worker:
         self._ended_s: float | None = None
         self._passed = 0
         self._last_stamp: Any = None
-
-    @property
-    def name(self) -> str:
-        """The stage's name."""
-        return str(self._stage.name)
 
     @property
     def has_ended(self) -> bool:
@@ -124,7 +129,7 @@ class Worker:
         results = self._stage.run(*arguments)
         if self._outbox is None:
             if results is not None:
-                raise TypeError(f"run() of sink {self._stage.name!r} returned a {type(results).__name__}, not None")
+                raise TypeError(f"run() of sink {self.name!r} returned a {type(results).__name__}, not None")
             return
         self._outputs = iter(results)
         for item in self._outputs if self._inbox is not None else self._until_stopped(self._outputs):
@@ -193,12 +198,12 @@ class Worker:
     def _where(self) -> str:
         """Which stage this is and how far it got."""
         if not self._passed:
-            return f"stage {self._stage.name!r}, before the first item"
+            return f"stage {self.name!r}, before the first item"
         if not isinstance(self._last_stamp, FrameStamp):
-            return f"stage {self._stage.name!r}, after {self._passed} items"
+            return f"stage {self.name!r}, after {self._passed} items"
         pts, time_base = self._last_stamp.pts, self._options.time_base
         at = f"{pts}" if time_base is None else f"{float(pts * time_base):.3f} s"
-        return f"stage {self._stage.name!r}, after item {self._last_stamp.index} (pts {at})"
+        return f"stage {self.name!r}, after item {self._last_stamp.index} (pts {at})"
 
 
 class _Arrivals(Iterator[Any]):

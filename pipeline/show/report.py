@@ -23,6 +23,7 @@ such as ``"30000/1001"``; null means unknown::
     stages                  list of {name, state, items_in, items_out, elapsed_s, busy_s, wait_in_s, wait_out_s,
                             wait_buffer_s, load}, in order
     channels                list of {name, capacity, depth, peak, sent, received, occupancy, full}, in order
+    lanes                   list of {stages, channels} as above, of each lane; empty if there was one
     pool_bytes              memory that the pools allocated
     peak_rss_bytes          most resident memory of this process; peak_rss_children_bytes: of the largest child process
     verdict                 {stage, load, text}: what limited the run; null if nothing ran
@@ -153,6 +154,7 @@ def build_report(
         "fps": fps,
         "stages": [_stage_figures(stage) for stage in graph.stages] if graph is not None else [],
         "channels": graph.channels if graph is not None else [],
+        "lanes": _lane_figures(graph) if graph is not None else [],
         "pool_bytes": graph.pool_bytes if graph is not None else 0,
         "peak_rss_bytes": peak_rss_bytes(),
         "peak_rss_children_bytes": peak_rss_children_bytes(),
@@ -225,6 +227,12 @@ def json_native(value: Any, *, where: str = "report") -> Any:
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
         return [json_native(item, where=f"{where}[{i}]") for i, item in enumerate(value)]
     raise TypeError(f"{where}: {type(value).__name__} has no JSON form")
+
+
+def _lane_figures(graph: GraphSnapshot) -> list[dict[str, Any]]:
+    return [
+        {"stages": [_stage_figures(stage) for stage in lane.stages], "channels": lane.channels} for lane in graph.lanes
+    ]
 
 
 def _stage_figures(stage: StageSnapshot) -> dict[str, Any]:

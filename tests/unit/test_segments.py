@@ -84,6 +84,37 @@ class TestWriting:
             assert one.path.read_bytes() == other.path.read_bytes()
             assert (one.start, one.stop, one.pts) == (other.start, other.stop, other.pts)
 
+    def test_a_lane_writes_some_segments_and_leaves_out_others(self, tmp_path):
+        """Each has the bits that it has in a run of all."""
+        spec = make_spec("libx264")
+        whole, lane = tmp_path / "whole", tmp_path / "lane"
+        whole.mkdir()
+        lane.mkdir()
+        every = write_segments(whole, self.PTS, spec, segment_frames=2)
+        with SegmentWriter(lane, spec, segment_frames=2, skips=True) as writer:
+            for frame in make_frames(self.PTS, spec):
+                if frame.stamp.index not in (0, 1, 4, 5):
+                    writer.write(frame)
+            some = writer.finish()
+        assert [(segment.index, segment.start, segment.stop) for segment in some] == [(1, 2, 4), (3, 6, 7)]
+        for segment in some:
+            assert segment.path.read_bytes() == every[segment.index].path.read_bytes()
+            assert segment.pts == every[segment.index].pts
+
+    @pytest.mark.parametrize(("skips", "wanted"), [(False, (0, 1, 2, 3, 6)), (True, (0, 1, 2, 6)), (True, (1, 2))])
+    def test_no_frame_is_left_out_within_a_segment(self, tmp_path, skips, wanted):
+        spec = make_spec("libx264")
+        frames = list(make_frames(self.PTS, spec))
+        with SegmentWriter(tmp_path, spec, segment_frames=2, skips=skips) as writer:
+            *good, bad = (frames[index] for index in wanted)
+            if wanted[0] == 0:
+                for frame in good:
+                    writer.write(frame)
+            else:
+                bad = good[0]
+            with pytest.raises(ValueError, match=f"frame {bad.stamp.index} came where"):
+                writer.write(bad)
+
     def test_an_abort_keeps_whole_segments_and_nothing_else(self, tmp_path):
         spec = make_spec("libx264")
         with pytest.raises(RuntimeError, match="abort"), SegmentWriter(tmp_path, spec, segment_frames=3) as writer:
