@@ -73,8 +73,36 @@ def check_nvdec() -> Finding:
 
 
 def check_nvenc() -> Finding:
-    """The driver's encoder library; that it loads does not mean that the GPU has an encoder."""
-    return check_codec_library(name="NVENC", library="libnvidia-encode.so.1", package="")
+    """The driver's encoder library, and for which codecs a session opens: not every GPU has an encoder."""
+    from pipeline.encode.table import ENCODERS
+
+    finding = check_codec_library(name="NVENC", library="libnvidia-encode.so.1", package="")
+    if finding.state != "ok":
+        return finding
+    opened, refused = [], []
+    for name in (name for name, spec in ENCODERS.items() if spec.is_hardware):
+        reason = refuse_session(name)
+        if reason:
+            refused.append(reason)
+        else:
+            opened.append(name)
+    if not opened:
+        return Finding(name="NVENC", state="optional", found=refused[0])
+    found = f"a session opens for {' '.join(opened)}"
+    return Finding(name="NVENC", state="ok", found="; ".join((found, *refused)))
+
+
+def refuse_session(name: str) -> str:
+    """Why no session of a hardware encoder opens, in a line; empty if one does."""
+    try:
+        session = importlib.import_module("pipeline.encode.session")
+    except ImportError as exc:
+        return f"no session can be tried: {exc}"
+    try:
+        session.try_session(name)
+    except PipelineError as exc:
+        return str(exc)
+    return ""
 
 
 def check_codec_library(*, name: str, library: str, package: str) -> Finding:
@@ -87,7 +115,7 @@ def check_codec_library(*, name: str, library: str, package: str) -> Finding:
         return Finding(name=name, state="optional", found=found)
     if package and version is None:
         return Finding(name=name, state="optional", found=f"{library} is here, {package} is not", fix=NVIDIA_EXTRA)
-    detail = f", {package} {version}" if package else " (data-centre GPUs may still have no encoder)"
+    detail = f", {package} {version}" if package else ""
     return Finding(name=name, state="ok", found=f"{library}{detail}")
 
 
@@ -116,10 +144,10 @@ def check_encoders() -> Finding:
             return False
         return True
 
-    wanted = [name for name, spec in ENCODERS.items() if spec.codec]
+    wanted = [name for name, spec in ENCODERS.items() if spec.codec and not spec.is_hardware]
     here = [name for name in wanted if is_built_in(name)]
     lacking = [name for name in wanted if name not in here]
-    nvenc = [name for name in ("h264_nvenc", "hevc_nvenc", "av1_nvenc") if is_built_in(name)]
+    nvenc = [name for name, spec in ENCODERS.items() if spec.is_hardware and is_built_in(name)]
     found = " ".join([*here, *nvenc])
     if lacking:
         found = f"{found or 'none'}; this libav lacks {' '.join(lacking)}"

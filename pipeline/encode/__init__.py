@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
+from engines.gpu import Device
 from pipeline.encode.base import Encoder, EncodeResult, EncodeSpec
 from pipeline.encode.choose import EncoderChoice, choose_encoder, tags_for
 from pipeline.encode.table import ENCODERS, EncoderSpec
@@ -13,6 +14,7 @@ from pipeline.encode.table import ENCODERS, EncoderSpec
 __all__ = [
     "check_encoder",
     "choose_encoder",
+    "describe_losses",
     "Encoder",
     "EncoderChoice",
     "ENCODERS",
@@ -24,12 +26,14 @@ __all__ = [
 ]
 
 
-def open_encoder(path: Path, spec: EncodeSpec) -> Encoder:
+def open_encoder(path: Path, spec: EncodeSpec, *, device: Device | None = None) -> Encoder:
     """Open an encoder that writes one segment.
 
     Args:
         path: File to write; an encoder whose product is ``nothing`` leaves it alone.
         spec: How to encode.
+        device: The GPU that holds the frames, if the encoder takes them from there (``EncoderSpec.surface_format``);
+            None: they are in host memory.
 
     Raises:
         ConfigError: A quality, preset or option is refused.
@@ -37,7 +41,7 @@ def open_encoder(path: Path, spec: EncodeSpec) -> Encoder:
         OutputError: The file cannot be made, or the encoder cannot be opened.
     """
     module, _, name = spec.encoder.opener.partition(":")
-    return cast(Encoder, getattr(import_module(module), name)(path, spec))
+    return cast(Encoder, getattr(import_module(module), name)(path, spec, device=device))
 
 
 def check_encoder(spec: EncodeSpec) -> None:
@@ -45,7 +49,7 @@ def check_encoder(spec: EncodeSpec) -> None:
 
     Raises:
         ConfigError: The frame size, a quality, preset or option is refused; says which and what is allowed.
-        SetupError: This machine has no such encoder.
+        SetupError: This machine has no such encoder, or no session of a hardware encoder opens; says what can be used.
     """
     from pipeline.encode.options import build_options
 
@@ -56,6 +60,26 @@ def check_encoder(spec: EncodeSpec) -> None:
         from pipeline.encode.trial import try_encoder
 
         try_encoder(spec)
+
+
+def describe_losses(spec: EncodeSpec) -> tuple[str, ...]:
+    """What the film states and this encoder cannot write, one warning each, for before the run."""
+    encoder = spec.encoder
+    if encoder.product != "film":
+        return ()
+    absent = [
+        name
+        for name, value, param in (
+            ("mastering display", spec.mastering_display, encoder.mastering_param),
+            ("content light level", spec.content_light, encoder.light_param),
+        )
+        if value and not param
+    ]
+    if not absent:
+        return ()
+    software = [other.name for other in ENCODERS.values() if other.codec == encoder.codec and other.mastering_param]
+    instead = f"; encode.kind: {' or '.join(software)} keeps it" if software else ""
+    return (f"the film's HDR10 {' and '.join(absent)} will be lost: {encoder.name} cannot write it{instead}",)
 
 
 def _check_shape(spec: EncodeSpec) -> None:

@@ -67,8 +67,9 @@ class Encoder(Protocol):
         """Encode one frame.
 
         Args:
-            frame: In display order, of exactly the spec's size and format. Its planes are copied before this returns;
-                the caller keeps the frame and releases it.
+            frame: In display order, of exactly the spec's size and format, in the memory for which the encoder was
+                opened. Its planes are copied before this returns, after waiting for ``frame.ready`` on a GPU; the
+                caller keeps the frame and releases it.
 
         Raises:
             ValueError: The frame does not have the spec's size or format, or its pts does not follow the last one's.

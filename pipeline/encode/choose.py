@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Literal
 
+from pipeline.encode.base import EncodeSpec
 from pipeline.encode.table import ENCODERS, EncoderSpec, FormatKey
 from pipeline.errors import ConfigError, SetupError
 from pipeline.frames import UNSPECIFIED, ColourTags, Matrix, SampleFormat, Subsampling
@@ -15,6 +17,9 @@ _MATRIX_CODES: dict[Matrix, int] = {"rgb": 0, "bt709": 1, "bt601": 6, "bt2020nc"
 _BT601_CODES = (5, 6)
 _SUBSAMPLINGS: tuple[Subsampling, ...] = ("420", "422", "444")
 """From least to most chroma."""
+_REINSTALL = "pip install --force-reinstall --only-binary av av; or choose another encode.kind"
+_TRIAL_PX = 256
+"""Side of the pictures for which a session is tried where no size is known: small, but no encoder's least size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +47,15 @@ def choose_encoder(
     bit_depth: Literal["source"] | int = "source",
     chroma: Literal["source"] | Subsampling = "source",
     is_present: Callable[[EncoderSpec], bool] | None = None,
+    trial: Callable[[EncoderChoice], None] | None = None,
 ) -> EncoderChoice:
     """Choose the encoder and the sample format of the result.
 
     What is asked for by value must be possible. What is ``source`` becomes the film's own or, where the encoder cannot
     do that, the nearest that holds as much, else the most it can.
+
+    ``auto`` takes a hardware encoder only if its trial succeeds and no software encoder holds more of the film;
+    otherwise the reason says why it was passed over.
 
     Args:
         kind: ``auto`` or a name in ``ENCODERS``.
@@ -55,33 +64,60 @@ def choose_encoder(
         bit_depth: Bits per sample of the result.
         chroma: Chroma sampling of the result.
         is_present: Whether this machine has an encoder; by default libav is asked.
+        trial: Tries a choice with the settings of the run and raises ConfigError or SetupError where it does not work;
+            applied to whatever is about to be chosen. None: only what ``auto`` finds in hardware is tried, on a few
+            small pictures.
 
     Raises:
-        ConfigError: No such kind; or the encoder cannot do the bit depth or chroma asked for, with what it can.
-        SetupError: This machine lacks the encoder.
+        ConfigError: No such kind; or the encoder cannot do the bit depth or chroma asked for, with what it can; or the
+            trial refused the settings.
+        SetupError: This machine lacks the encoder, or the trial found that it does not work here.
     """
     present = is_present if is_present is not None else _is_in_libav
-    if kind == "auto":
-        candidates = [spec for spec in ENCODERS.values() if spec.codec == codec and spec.product == "film"]
-        if not candidates:
-            known = sorted({spec.codec for spec in ENCODERS.values() if spec.product == "film"})
-            raise ConfigError((f"encode.codec: must be one of {', '.join(known)} (got {codec!r})",))
-        encoder = next((spec for spec in candidates if present(spec)), None)
-        if encoder is None:
-            names = ", ".join(spec.name for spec in candidates)
-            raise _missing(names, codec=codec)
-        origin = f"the first encoder for {codec} that this machine has"
-    else:
+
+    def choose(encoder: EncoderSpec, *, origin: str) -> EncoderChoice:
+        result = _choose_format(encoder, source=source, bit_depth=bit_depth, chroma=chroma)
+        reason = f"{encoder.name}: {origin}; {FormatKey.of(result)}{_describe_changes(source, result)}"
+        return EncoderChoice(spec=encoder, format=result, source=source, reason=reason)
+
+    if kind != "auto":
         if kind not in ENCODERS:
             raise ConfigError((f"encode.kind: must be auto or one of {', '.join(ENCODERS)} (got {kind!r})",))
         encoder = ENCODERS[kind]
         if not present(encoder):
             raise _missing(encoder.name, codec=encoder.codec)
-        origin = "named in the config"
-    result = _choose_format(encoder, source=source, bit_depth=bit_depth, chroma=chroma)
-    changes = _describe_changes(source, result)
-    reason = f"{encoder.name}: {origin}; {FormatKey.of(result)}{changes}"
-    return EncoderChoice(spec=encoder, format=result, source=source, reason=reason)
+        choice = choose(encoder, origin="named in the config")
+        if trial is not None:
+            trial(choice)
+        return choice
+
+    candidates = _find_candidates(codec, present)
+    software = next((spec for spec in candidates if not spec.is_hardware), None)
+    origin = f"the first encoder for {codec} that this machine has"
+    passed_over: list[str] = []
+    for encoder in candidates:
+        if not encoder.is_hardware:
+            continue
+        try:
+            choice = choose(encoder, origin=origin)
+            if software is not None:
+                _check_holds_as_much(choice, choose(software, origin=origin))
+            (trial or _try_small)(choice)
+        except (ConfigError, SetupError) as exc:
+            passed_over.append(f"not {encoder.name} ({str(exc).splitlines()[0]})")
+        else:
+            return choice
+    if software is None:
+        absent = ", ".join(spec.name for spec in _encoders_of(codec) if not spec.is_hardware)
+        raise SetupError(
+            f"no encoder for {codec} works here: this build of PyAV lacks {absent}; {'; '.join(passed_over)}",
+            missing=absent,
+            hint=_REINSTALL,
+        )
+    choice = choose(software, origin=origin)
+    if trial is not None:
+        trial(choice)
+    return replace(choice, reason="; ".join((choice.reason, *passed_over)))
 
 
 def tags_for(result: SampleFormat, *, source: SampleFormat, tags: ColourTags) -> ColourTags:
@@ -110,6 +146,45 @@ def tags_for(result: SampleFormat, *, source: SampleFormat, tags: ColourTags) ->
     )
 
 
+def _find_candidates(codec: str, present: Callable[[EncoderSpec], bool]) -> list[EncoderSpec]:
+    """The encoders of a codec that libav has here, in the table's order; at least one."""
+    known = _encoders_of(codec)
+    if not known:
+        codecs = sorted({spec.codec for spec in ENCODERS.values() if spec.product == "film"})
+        raise ConfigError((f"encode.codec: must be one of {', '.join(codecs)} (got {codec!r})",))
+    here = [spec for spec in known if present(spec)]
+    if not here:
+        raise _missing(", ".join(spec.name for spec in known), codec=codec)
+    return here
+
+
+def _encoders_of(codec: str) -> list[EncoderSpec]:
+    return [spec for spec in ENCODERS.values() if spec.codec == codec and spec.product == "film"]
+
+
+def _check_holds_as_much(choice: EncoderChoice, other: EncoderChoice) -> None:
+    """Speed is no reason to lose bits or chroma that another encoder of the codec would keep."""
+    wished = FormatKey.of(choice.source)
+    ours, theirs = FormatKey.of(choice.format), FormatKey.of(other.format)
+    if _distance(ours, wished) > _distance(theirs, wished):
+        raise ConfigError((f"the film is {wished}, of which {choice.spec.name} keeps {ours}",))
+
+
+def _try_small(choice: EncoderChoice) -> None:
+    """Whether a session opens, and for this sample format, without any of a run's settings."""
+    from pipeline.encode.trial import try_encoder
+
+    spec = EncodeSpec(
+        encoder=choice.spec,
+        height=_TRIAL_PX,
+        width=_TRIAL_PX,
+        format=choice.format,
+        tags=choice.tags(ColourTags()),
+        time_base=Fraction(1, 1000),
+    )
+    try_encoder(spec)
+
+
 def _is_in_libav(encoder: EncoderSpec) -> bool:
     if not encoder.codec:
         return True
@@ -126,7 +201,7 @@ def _missing(names: str, *, codec: str) -> SetupError:
     return SetupError(
         f"this build of PyAV has no encoder for {codec} ({names})",
         missing=names,
-        hint="pip install --force-reinstall --only-binary av av; or choose another encode.kind",
+        hint=_REINSTALL,
     )
 
 

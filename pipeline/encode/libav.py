@@ -11,20 +11,20 @@ import errno
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
 import av
 import av.error
-import numpy as np
 from av.video.stream import VideoStream
 
+from engines.gpu import Device
 from pipeline.encode.base import RANGE_CODES, EncodeResult, EncodeSpec
 from pipeline.encode.options import build_options
 from pipeline.encode.order import FrameOrder
-from pipeline.encode.table import PixelFormat
+from pipeline.encode.pictures import HostPictures, PictureMaker
 from pipeline.errors import OutputError, SetupError
 from pipeline.frames import Frame
 
@@ -44,31 +44,32 @@ class LibavEncoder:
     Args:
         path: File to write; created, or emptied if it is there.
         spec: How to encode.
+        device: The GPU that holds the frames; None: they are in host memory. Stays the caller's.
 
     Raises:
         ConfigError: The table or the encoder refuses a quality, preset or option.
         SetupError: This libav has no such encoder.
         OutputError: The file cannot be made, or the encoder cannot be opened.
+        ValueError: The encoder does not take frames of this format, or not from a GPU.
     """
 
-    def __init__(self, path: Path, spec: EncodeSpec) -> None:
-        pixel_format = spec.encoder.pixel_format(spec.format)
-        if pixel_format is None:
-            raise ValueError(f"{spec.encoder.name} does not take {spec.format}")
+    def __init__(self, path: Path, spec: EncodeSpec, *, device: Device | None = None) -> None:
         self._path = path
         self._spec = spec
-        self._pixel_format = pixel_format
         self._order = FrameOrder(path, spec)
         self._pts: list[int] = []
         self._packet_count = 0
-        self._is_whole = False
+        self._is_closed = False
         options = build_options(spec)
         set_environment(spec)
-        with self._mapped_errors():
-            # through a file of ours: libav's own file layer reports a full disk late or not at all
-            self._file = path.open("wb")
-        try:
+        with ExitStack() as undo:
+            self._pictures = make_pictures(spec, device=device)
+            undo.callback(self._pictures.close)
             with self._mapped_errors():
+                # through a file of ours: libav's own file layer reports a full disk late or not at all
+                self._file = path.open("wb")
+                undo.callback(path.unlink, missing_ok=True)
+                undo.callback(self._file.close)
                 self._container = av.open(
                     self._file,
                     "w",
@@ -79,11 +80,8 @@ class LibavEncoder:
                         "movie_timescale": str(spec.time_base.denominator),
                     },
                 )
-                self._stream = _add_stream(self._container, spec, pixel_format, options)
-        except BaseException:
-            self._file.close()
-            path.unlink(missing_ok=True)
-            raise
+                self._stream = _add_stream(self._container, spec, options, context_format=self._pictures.context_format)
+            undo.pop_all()
 
     def write(self, frame: Frame) -> None:
         """Encode one frame. See ``Encoder.write``; the interpreter lock is free while libav works."""
@@ -100,12 +98,12 @@ class LibavEncoder:
             self._container.close()
             self._file.close()
             written_bytes = self._path.stat().st_size
-        self._is_whole = True
+        self._free()
         return self._order.result(written_bytes=written_bytes)
 
     def close(self) -> None:
         """Free the encoder; without ``finish()`` before it, remove the file."""
-        if self._is_whole:
+        if self._is_closed:
             return
         try:
             self._container.close()
@@ -116,6 +114,13 @@ class LibavEncoder:
         except OSError as exc:
             _LOGGER.debug("closing the unfinished segment %s: %s", self._path, exc)
         self._path.unlink(missing_ok=True)
+        self._free()
+
+    def _free(self) -> None:
+        """Let libav free the encoder, then the memory that it read pictures from."""
+        self._is_closed = True
+        del self._stream, self._container
+        self._pictures.close()
 
     def _encode(self, picture: av.VideoFrame | None) -> None:
         """Encode one picture, or with None all that is held back, and write what comes out."""
@@ -133,18 +138,19 @@ class LibavEncoder:
         pts, strictly rising, and a function of the pts alone. The encoders' own decoding times are not: libx265's
         follow the pts only in segments of more than a few frames.
         """
-        depth = max(self._stream.codec_context.reorder_depth, self._spec.encoder.reorder_frames)
+        encoder = self._spec.encoder
+        asked = self._spec.options.get(encoder.reorder_option, "")
+        bound = int(asked) if asked.isdigit() else 0
+        depth = max(self._stream.codec_context.reorder_depth, encoder.reorder_frames, bound)
         if position >= depth:
             return self._pts[position - depth]
-        spec = self._spec
-        frame_ticks = max(1, round(1 / ((spec.average_rate or _NOMINAL_RATE) * spec.time_base)))
+        frame_ticks = max(1, round(1 / ((self._spec.average_rate or _NOMINAL_RATE) * self._spec.time_base)))
         return (position - depth) * frame_ticks
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
         """A libav picture with a copy of the planes: encoders go on reading after ``encode`` has returned."""
-        spec, pixel_format = self._spec, self._pixel_format
-        picture = av.VideoFrame(spec.width, spec.height, pixel_format.name)
-        _copy_planes(frame, picture, pixel_format)
+        spec = self._spec
+        picture = self._pictures.make(frame)
         picture.pts = frame.stamp.pts - self._order.first_pts
         picture.duration = frame.stamp.duration
         picture.time_base = spec.time_base
@@ -187,19 +193,39 @@ def describe_libav_error(exc: Exception) -> str:
     return f"{text} ({said})" if said and said not in text else text
 
 
+def make_pictures(spec: EncodeSpec, *, device: Device | None = None) -> PictureMaker:
+    """What turns frames into pictures for this encoder.
+
+    Args:
+        spec: Size, format and encoder.
+        device: The GPU that holds the frames; None: they are in host memory.
+
+    Raises:
+        ValueError: The encoder does not take frames of this format, or not from a GPU.
+    """
+    pixel_format = spec.encoder.pixel_format(spec.format)
+    if pixel_format is None:
+        raise ValueError(f"{spec.encoder.name} does not take {spec.format}")
+    if device is None:
+        return HostPictures(spec, pixel_format)
+    from pipeline.encode.surfaces import DeviceSurfaces
+
+    return DeviceSurfaces(spec, device)
+
+
 def _add_stream(
-    container: av.container.OutputContainer, spec: EncodeSpec, pixel_format: PixelFormat, options: dict[str, str]
+    container: av.container.OutputContainer, spec: EncodeSpec, options: dict[str, str], *, context_format: str
 ) -> VideoStream:
     find_encoder(spec.encoder.name)
     stream = cast(VideoStream, container.add_stream(cast(Any, spec.encoder.name)))
-    set_up(stream.codec_context, spec, pixel_format, options)
+    set_up(stream.codec_context, spec, options, context_format=context_format)
     stream.time_base = spec.time_base
     return stream
 
 
-def set_up(context: Any, spec: EncodeSpec, pixel_format: PixelFormat, options: dict[str, str]) -> None:
+def set_up(context: Any, spec: EncodeSpec, options: dict[str, str], *, context_format: str) -> None:
     """Everything an encoder must know before its first frame. ``context``: ``av.VideoCodecContext``."""
-    context.width, context.height, context.pix_fmt = spec.width, spec.height, pixel_format.name
+    context.width, context.height, context.pix_fmt = spec.width, spec.height, context_format
     context.time_base = spec.time_base
     context.framerate = spec.average_rate or _NOMINAL_RATE
     context.sample_aspect_ratio = spec.sample_aspect
@@ -224,23 +250,6 @@ def _location_option(spec: EncodeSpec) -> dict[str, str]:
     location = spec.tags.chroma_location
     is_420 = spec.format.subsampling == "420"
     return {"chroma_sample_location": location} if location is not None and is_420 else {}
-
-
-def _copy_planes(frame: Frame, picture: av.VideoFrame, pixel_format: PixelFormat) -> None:
-    if pixel_format.is_packed:
-        rows = _rows_of(picture.planes[0], pixel_format)[:, : 3 * frame.width]
-        for position, index in enumerate(pixel_format.plane_order):
-            rows[:, position::3] = frame.planes[index]
-        return
-    for plane, index in zip(picture.planes, pixel_format.plane_order, strict=True):
-        source = frame.planes[index]
-        _rows_of(plane, pixel_format)[:, : source.shape[1]] = source
-
-
-def _rows_of(plane: Any, pixel_format: PixelFormat) -> Any:
-    """Writable view of a libav plane, padding columns included."""
-    samples = np.frombuffer(plane, dtype=pixel_format.dtype)
-    return samples.reshape(plane.height, plane.line_size // samples.itemsize)
 
 
 def set_environment(spec: EncodeSpec) -> None:

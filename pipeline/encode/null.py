@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engines.gpu import Device
 from pipeline.encode.base import EncodeResult, EncodeSpec
 from pipeline.encode.order import FrameOrder
 from pipeline.frames import Frame
@@ -15,9 +16,10 @@ class NullEncoder:
     Args:
         path: Where another encoder would write; left alone.
         spec: What the frames must be.
+        device: Ignored; the frames may be anywhere.
     """
 
-    def __init__(self, path: Path, spec: EncodeSpec) -> None:
+    def __init__(self, path: Path, spec: EncodeSpec, *, device: Device | None = None) -> None:  # noqa: ARG002 - every opener's
         self._order = FrameOrder(path, spec)
 
     def write(self, frame: Frame) -> None:

@@ -28,8 +28,10 @@ def build_options(spec: EncodeSpec) -> dict[str, str]:
     if encoder.presets:
         options[encoder.preset_option] = spec.preset if spec.preset is not None else encoder.default_preset
     if encoder.quality is not None:
-        quality = spec.quality if spec.quality is not None else encoder.quality.default
+        default = None if _other_rate_control(spec) else encoder.quality.default
+        quality = spec.quality if spec.quality is not None else default
         if quality is not None:
+            options.update(encoder.quality_options)
             options[encoder.quality.name] = f"{quality * encoder.quality.factor:g}"
     if encoder.params_option:
         params = dict(encoder.fixed_params)
@@ -65,6 +67,11 @@ def _find_problems(spec: EncodeSpec) -> tuple[str, ...]:
             )
         elif quality.whole and spec.quality != int(spec.quality):
             problems.append(f"encode.quality: must be a whole number for {encoder.name} (got {spec.quality:g})")
+        if other := _other_rate_control(spec):
+            problems.append(
+                f"encode.quality: {encoder.name} takes either a quality or another rate control (got {spec.quality:g}, "
+                f"encode.options has {', '.join(other)})"
+            )
     if spec.preset is not None and spec.preset not in encoder.presets:
         choices = f"must be one of {', '.join(encoder.presets)}" if encoder.presets else "must not be set"
         problems.append(f"encode.preset: {choices} for {encoder.name} (got {spec.preset!r})")
@@ -73,6 +80,10 @@ def _find_problems(spec: EncodeSpec) -> tuple[str, ...]:
     if spec.threads < 0:
         problems.append(f"encode.threads: must be 0 or more (got {spec.threads})")
     return tuple(problems)
+
+
+def _other_rate_control(spec: EncodeSpec) -> list[str]:
+    return [f"{name}={spec.options[name]}" for name in spec.encoder.rate_options if name in spec.options]
 
 
 def _hint(spec: EncodeSpec) -> str:

@@ -6,164 +6,28 @@ through libav, one module that its ``opener`` names).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
 
-from pipeline.frames import ChromaLocation, SampleFormat, Subsampling
+from pipeline.encode.entry import (
+    EncoderSpec,
+    FormatKey,
+    PixelFormat,
+    QualityOption,
+    gbr_formats,
+    yuv_formats,
+)
+from pipeline.encode.nvenc import NVENC_ENTRIES
+from pipeline.frames import Subsampling
 
-Colour = Literal["yuv", "rgb"]
-Product = Literal["film", "pictures", "nothing"]
-SegmentContainer = Literal["mp4", "mov"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FormatKey:
-    """What tells two pixel formats apart as far as an encoder's abilities are concerned."""
-
-    colour: Colour
-    subsampling: Subsampling
-    bit_depth: int
-
-    @classmethod
-    def of(cls, sample_format: SampleFormat) -> FormatKey:
-        """The key of a sample format."""
-        return cls(
-            colour="rgb" if sample_format.matrix == "rgb" else "yuv",
-            subsampling=sample_format.subsampling,
-            bit_depth=sample_format.bit_depth,
-        )
-
-    def __str__(self) -> str:
-        kind = "RGB" if self.colour == "rgb" else ":".join(self.subsampling)
-        return f"{self.bit_depth}-bit {kind}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PixelFormat:
-    """How our three planes become one libav picture."""
-
-    name: str
-    """libav's name."""
-    plane_order: tuple[int, int, int] = (0, 1, 2)
-    """Which of our planes is libav's plane (or, packed, sample) 0, 1, 2."""
-    is_packed: bool = False
-    """Three samples per pixel in one plane instead of three planes."""
-    dtype: str = "<u2"
-    """numpy dtype of one sample, byte order included."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QualityOption:
-    """The number that trades size for quality."""
-
-    name: str
-    """libav option that takes it."""
-    minimum: float
-    maximum: float
-    default: float | None
-    """None: not set unless asked for."""
-    factor: int = 1
-    """The option's value is the quality times this."""
-    whole: bool = False
-    """Only whole numbers are taken."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncoderSpec:
-    """One encoder: a row of the table."""
-
-    name: str
-    """libav's encoder name, or our own for what libav has no part in."""
-    codec: str
-    """libav's codec name of what comes out; empty if nothing does."""
-    opener: str
-    """``module:callable`` that opens it; called with ``(path, spec)``."""
-    product: Product = "film"
-    pixel_formats: Mapping[FormatKey, PixelFormat]
-    """Every format it takes."""
-    limited_range_only: bool = False
-    """The bitstream cannot say "full range"."""
-    full_range_only: bool = False
-    """Decoders always take the samples as full range."""
-    chroma_locations: tuple[ChromaLocation, ...] = ("left", "center", "topleft")
-    """Sitings that the bitstream or its containers can state."""
-    minimum_px: int = 1
-    """Smallest height and width."""
-    needs_even: bool = False
-    """Height and width must be whole chroma samples."""
-    quality: QualityOption | None = None
-    bits_per_px: float = 0.0
-    """Size of the result with the default settings, for the estimate of disk space: bits per output pixel, measured on
-    the demo film at four times its size."""
-    presets: tuple[str, ...] = ()
-    """From slow to fast where there is such an order; empty if the encoder has none."""
-    preset_option: str = "preset"
-    default_preset: str = ""
-    containers: tuple[str, ...] = ()
-    """File formats (``mkv``, ``mp4``, ``mov``) that can hold the result; the first is the customary one."""
-    iso_tag: str = ""
-    """Sample entry to ask for in MP4 and MOV; empty: the muxer's choice."""
-    segment_container: SegmentContainer = "mp4"
-    """Container of segments and of the joined stream. Both keep the time base and every pts exactly, also with
-    B-frames (tests/contract/test_encoders.py). NUT was tried: it cannot hold ProRes nor times before 0, and its
-    decoding times have to be guessed when it is read, which spoils B-frames at uneven distances."""
-    pipe_format: str = ""
-    """libav format of the joined stream on its way to ffmpeg; empty: the segment container, fragmented."""
-    fixed_options: tuple[tuple[str, str], ...] = ()
-    """Always set; the config's own options win."""
-    params_option: str = ""
-    """libav option that takes the library's own ``key=value:key=value`` list; empty if there is none."""
-    fixed_params: tuple[tuple[str, str], ...] = ()
-    avx512_params: tuple[tuple[str, str], ...] = ()
-    """Set as well where the processor has AVX-512."""
-    threads_param: str = ""
-    """Key in that list for the thread count; empty: libav's own ``threads``."""
-    mastering_param: str = ""
-    """Key in that list for the mastering display; empty if it cannot be written."""
-    mastering_as_decimals: bool = False
-    """Chromaticities and luminances as decimal numbers instead of ST 2086's integers."""
-    light_param: str = ""
-    """Key in that list for the content light level."""
-    reorder_frames: int = 0
-    """Most frames by which it reorders, for an encoder that does not tell libav."""
-    environment: tuple[tuple[str, str], ...] = ()
-    """Environment variables that the library reads when it is first opened; set unless already set."""
-
-    def pixel_format(self, sample_format: SampleFormat) -> PixelFormat | None:
-        """How it takes this sample format; None if it cannot."""
-        return self.pixel_formats.get(FormatKey.of(sample_format))
-
-
-def _yuv(subsamplings: Iterable[Subsampling], bit_depths: Iterable[int]) -> dict[FormatKey, PixelFormat]:
-    depths = tuple(bit_depths)
-    return {
-        FormatKey(colour="yuv", subsampling=subsampling, bit_depth=depth): PixelFormat(
-            name=f"yuv{subsampling}p" + ("" if depth == 8 else f"{depth}le"), dtype="|u1" if depth == 8 else "<u2"
-        )
-        for subsampling in subsamplings
-        for depth in depths
-    }
-
-
-def _gbr(bit_depths: Iterable[int]) -> dict[FormatKey, PixelFormat]:
-    return {
-        FormatKey(colour="rgb", subsampling="444", bit_depth=depth): PixelFormat(
-            name="gbrp" + ("" if depth == 8 else f"{depth}le"),
-            plane_order=(1, 2, 0),
-            dtype="|u1" if depth == 8 else "<u2",
-        )
-        for depth in bit_depths
-    }
-
+__all__ = ["EncoderSpec", "ENCODERS", "FormatKey", "PixelFormat", "QualityOption"]
 
 _PACKED_RGB = {
     FormatKey(colour="rgb", subsampling="444", bit_depth=8): PixelFormat(name="rgb24", is_packed=True, dtype="|u1"),
     FormatKey(colour="rgb", subsampling="444", bit_depth=16): PixelFormat(name="rgb48be", is_packed=True, dtype=">u2"),
 }
 _ALL: tuple[Subsampling, ...] = ("420", "422", "444")
-_ANY_FORMAT = _yuv(_ALL, range(8, 17)) | _gbr(range(8, 17))
+_ANY_FORMAT = yuv_formats(_ALL, range(8, 17)) | gbr_formats(range(8, 17))
 _LIBAV = "pipeline.encode.libav:LibavEncoder"
 # Defaults were chosen for a luma PSNR of 47.5 to 48 dB on real film at little CPU time: the network wants the cores. 24
 # frames of Big Buck Bunny enlarged to 2560x1088, 24 fps, two cores, CPU-ms a frame / Mbit/s / dB:
@@ -191,12 +55,13 @@ whenever the heap lies differently: 30 equal frames of 320x180 encoded twelve ti
 streams with it, one without it (libx264 165 of PyAV 18.1 on Zen 4; tests/contract/test_encoder_determinism.py)."""
 
 _ENTRIES = (
+    *NVENC_ENTRIES,  # before the software encoders of the same codecs: faster, and only where a session opens
     EncoderSpec(
         name="libx264",
         codec="h264",
         bits_per_px=0.175,
         opener=_LIBAV,
-        pixel_formats=MappingProxyType(_yuv(_ALL, (8, 10))),
+        pixel_formats=MappingProxyType(yuv_formats(_ALL, (8, 10))),
         needs_even=True,
         quality=QualityOption(name="crf", minimum=0, maximum=51, default=17),
         presets=_X26X_PRESETS,
@@ -212,7 +77,7 @@ _ENTRIES = (
         codec="hevc",
         bits_per_px=0.127,
         opener=_LIBAV,
-        pixel_formats=MappingProxyType(_yuv(_ALL, (8, 10, 12)) | _gbr((8, 10, 12))),
+        pixel_formats=MappingProxyType(yuv_formats(_ALL, (8, 10, 12)) | gbr_formats((8, 10, 12))),
         minimum_px=16,
         needs_even=True,
         quality=QualityOption(name="crf", minimum=0, maximum=51, default=18),
@@ -232,7 +97,7 @@ _ENTRIES = (
         codec="av1",
         bits_per_px=0.097,
         opener=_LIBAV,
-        pixel_formats=MappingProxyType(_yuv(("420",), (8, 10))),
+        pixel_formats=MappingProxyType(yuv_formats(("420",), (8, 10))),
         chroma_locations=("left", "topleft"),
         minimum_px=4,
         quality=QualityOption(name="crf", minimum=1, maximum=63, default=20, whole=True),
@@ -252,7 +117,7 @@ _ENTRIES = (
         codec="ffv1",
         bits_per_px=3.4,
         opener=_LIBAV,
-        pixel_formats=MappingProxyType(_yuv(_ALL, (8, 9, 10, 12, 16)) | _gbr((10, 12, 16))),
+        pixel_formats=MappingProxyType(yuv_formats(_ALL, (8, 9, 10, 12, 16)) | gbr_formats((10, 12, 16))),
         containers=("mkv",),
         # MP4 states colour whole or not at all, and FFV1 itself states none; Matroska's rounding of times to 1 ms,
         # which the result has anyway, does no harm here because there are no B-frames
@@ -265,7 +130,7 @@ _ENTRIES = (
         codec="prores",
         bits_per_px=4.1,
         opener=_LIBAV,
-        pixel_formats=MappingProxyType(_yuv(("422", "444"), (10,))),
+        pixel_formats=MappingProxyType(yuv_formats(("422", "444"), (10,))),
         limited_range_only=True,
         chroma_locations=("left",),
         # 1 to 31 is the quantiser scale; unset, the profile's own bit rate rules. 118 is libav's FF_QP2LAMBDA
@@ -298,4 +163,4 @@ _ENTRIES = (
 )
 
 ENCODERS: Mapping[str, EncoderSpec] = MappingProxyType({entry.name: entry for entry in _ENTRIES})
-"""Every encoder by name. Of two with the same codec, ``auto`` takes the first that this machine has."""
+"""Every encoder by name. Of two with the same codec, ``auto`` takes the first that works on this machine."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from helpers.nvenc_double import NvencDouble
 from helpers.pictures import make_frame, make_frames, make_spec
 
 from pipeline.encode import ENCODERS, EncodeSpec, check_encoder, open_encoder
@@ -243,6 +244,49 @@ class TestX265TenBit(LibavContract):
 
 class TestSvtAv1(LibavContract):
     name = "libsvtav1"
+    bit_depth = 10
+    least_psnr_db = 33.0
+
+
+class NvencContract(LibavContract):
+    """libav's NVENC with a software encoder behind its door (helpers.nvenc_double): all but the session is run."""
+
+    @pytest.fixture(autouse=True)
+    def double(self, monkeypatch):
+        NvencDouble().install(monkeypatch)
+
+    def test_the_pictures_come_back(self, tmp_path):
+        """In order, at the right place, in every plane and up to the coding loss, as the decoder lays them out."""
+        spec = self.spec()
+        path = tmp_path / "a.part"
+        self.encode(path, spec, UNEVEN_PTS)
+        pictures = decode(path)
+        assert len(pictures) == len(UNEVEN_PTS)
+        peak = 2**spec.format.bit_depth - 1
+        name = "yuv420p" if spec.format.bit_depth == 8 else "yuv420p10le"
+        for frame, picture in zip(make_frames(UNEVEN_PTS, spec), pictures, strict=True):
+            assert picture.format.name == name
+            for ours, plane in zip(frame.planes, picture.planes, strict=True):
+                theirs = np.frombuffer(plane, dtype=spec.format.dtype).reshape(plane.height, -1)
+                error = ours.astype(float) - theirs[:, : ours.shape[1]]
+                assert 20 * np.log10(peak / np.sqrt((error**2).mean() + 1e-9)) > self.least_psnr_db
+
+
+class TestH264Nvenc(NvencContract):
+    name = "h264_nvenc"
+
+
+class TestHevcNvenc(NvencContract):
+    name = "hevc_nvenc"
+
+
+class TestHevcNvencTenBit(NvencContract):
+    name = "hevc_nvenc"
+    bit_depth = 10
+
+
+class TestAv1Nvenc(NvencContract):
+    name = "av1_nvenc"
     bit_depth = 10
     least_psnr_db = 33.0
 

@@ -9,6 +9,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from helpers.nvenc_double import NvencDouble
 
 from engines import BackendUnavailable, EngineError, WeightsError
 from pipeline import doctor, doctor_engines, doctor_probes
@@ -301,7 +302,31 @@ def test_a_codec_library_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> N
     assert "PyNvVideoCodec is not" in finding.found
     monkeypatch.setattr(doctor_probes, "installed_version", lambda _: "2.2")
     assert doctor_probes.check_nvdec().found == "libnvcuvid.so.1, PyNvVideoCodec 2.2"
-    assert doctor_probes.check_nvenc().state == "ok"
+
+
+def test_nvenc_is_there_where_a_session_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver's library is on machines whose GPU has no encoder, too."""
+    monkeypatch.setattr("ctypes.CDLL", lambda _: object())
+    double = NvencDouble()
+    double.install(monkeypatch)
+    finding = doctor_probes.check_nvenc()
+    assert (finding.state, finding.found) == ("ok", "a session opens for h264_nvenc hevc_nvenc av1_nvenc")
+    double.opens = False
+    finding = doctor_probes.check_nvenc()
+    assert finding.state == "optional"
+    assert finding.found.startswith("h264_nvenc opens no session here: OpenEncodeSessionEx failed")
+
+
+def test_nvenc_for_some_codecs_only_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda _: object())
+    stand_in(monkeypatch, "pipeline.encode.session", try_session=refuse_av1)
+    finding = doctor_probes.check_nvenc()
+    assert (finding.state, finding.found) == ("ok", "a session opens for h264_nvenc hevc_nvenc; no AV1 on this GPU")
+
+
+def refuse_av1(name: str) -> None:
+    if name == "av1_nvenc":
+        raise SetupError("no AV1 on this GPU", missing=name)
 
 
 def test_an_optional_module_is_found_without_importing_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Which encoder, which sample format, which tags; and settings refused before the first frame."""
 
 import pytest
+from helpers.nvenc_double import NvencDouble
 from helpers.pictures import make_spec
 
 from pipeline.encode import ENCODERS, check_encoder, choose_encoder, tags_for
@@ -48,12 +49,20 @@ def test_what_is_asked_by_value_is_done_or_refused(bit_depth, chroma):
         choose_encoder("libsvtav1", codec="av1", source=yuv(), bit_depth=bit_depth, chroma=chroma)
 
 
+@pytest.fixture
+def without_nvenc(monkeypatch):
+    """The same answer on every machine."""
+    NvencDouble(opens=False).install(monkeypatch)
+
+
 @pytest.mark.parametrize(("codec", "name"), [("h264", "libx264"), ("hevc", "libx265"), ("av1", "libsvtav1")])
+@pytest.mark.usefixtures("without_nvenc")
 def test_auto_takes_the_first_encoder_of_the_codec(codec, name):
     assert choose_encoder("auto", codec=codec, source=yuv()).spec is ENCODERS[name]
 
 
 @pytest.mark.parametrize("kind", ["auto", "libx264"])
+@pytest.mark.usefixtures("without_nvenc")
 def test_an_encoder_that_this_machine_lacks_is_an_error_not_a_replacement(kind):
     with pytest.raises(SetupError, match="libx264") as caught:
         choose_encoder(kind, codec="h264", source=yuv(), is_present=lambda spec: spec.name != "libx264")
