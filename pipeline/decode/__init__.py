@@ -8,15 +8,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib import import_module
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pipeline.decode.base import Decoder, check_progressive
+from pipeline.errors import PipelineError, SetupError, UnsupportedMedia
 from pipeline.frames import MediaInfo
 
-DecoderKind = Literal["auto", "libav", "synthetic"]
+if TYPE_CHECKING:
+    from engines.gpu import Device
+    from pipeline.decode.frame_index import FrameIndex
+    from pipeline.device.pools import DevicePool
 
-DECODERS = {"libav": "pipeline.decode.libav:LibavDecoder", "synthetic": "pipeline.decode.synthetic:SyntheticDecoder"}
+DecoderKind = Literal["auto", "libav", "nvdec", "synthetic"]
+
+DECODERS = {
+    "libav": "pipeline.decode.libav:LibavDecoder",
+    "nvdec": "pipeline.decode.nvdec:NvdecDecoder",
+    "synthetic": "pipeline.decode.synthetic:SyntheticDecoder",
+}
 """``module:class`` of every decoder; imported when it is opened."""
+
+NVDEC_BY_ITSELF = False
+"""Whether ``auto`` may take NVDEC. Not yet: on an H200 (PyNvVideoCodec 2.2.4) the times that come back with the images
+of films with B-frames are another image's (tests/gpu/test_nvdec_gpu.py); ``check_nvdec`` refuses such films."""
 
 __all__ = [
     "check_progressive",
@@ -35,7 +49,7 @@ __all__ = [
 class DecoderChoice:
     """Which decoder reads a film, and why."""
 
-    kind: Literal["libav", "synthetic"]
+    kind: Literal["libav", "nvdec", "synthetic"]
     reason: str
     """Half a sentence for the line that names the parts of a run."""
 
@@ -78,34 +92,85 @@ def probe_synthetic(settings: SyntheticSettings) -> MediaInfo:
     return describe_film(film)
 
 
-def choose_decoder(kind: DecoderKind) -> DecoderChoice:
-    """Resolve ``auto`` once, before the first frame.
+def choose_decoder(kind: DecoderKind, info: MediaInfo | None = None, *, device: Device | None = None) -> DecoderChoice:
+    """Resolve ``auto`` once, before the first frame, and make sure that a decoder named works for the film.
+
+    NVDEC is tried on the film's first images (``pipeline.decode.nvdec_choice``). ``auto`` takes it only where frames
+    stay on the GPU: otherwise each would have to be brought down from it, and rearranged by the processor.
 
     Args:
         kind: As configured.
+        info: The film; None to ask about no film in particular, which tries nothing.
+        device: The GPU that frames stay on; None if they go to the host.
+
+    Raises:
+        SetupError: ``nvdec`` is named, and there is no GPU, no driver or no PyNvVideoCodec.
+        UnsupportedMedia: ``nvdec`` is named, and does not decode this film, or not rightly.
     """
-    if kind == "auto":
-        return DecoderChoice(kind="libav", reason="software decoding, the only decoder for files so far")
-    return DecoderChoice(kind=kind, reason="named in the config")
+    if kind == "nvdec" and info is not None:
+        from pipeline.decode.nvdec_choice import check_nvdec
+
+        check_nvdec(info, device=device)
+    if kind != "auto":
+        return DecoderChoice(kind=kind, reason="named in the config")
+    if device is None or info is None:
+        return DecoderChoice(kind="libav", reason="software decoding into the host's memory")
+    if not NVDEC_BY_ITSELF:
+        return DecoderChoice(kind="libav", reason="software decoding: NVDEC is only used where decode.kind names it")
+    refusal = _nvdec_refusal(info, device=device)
+    if refusal is not None:
+        return DecoderChoice(kind="libav", reason=f"software decoding: {refusal}")
+    return DecoderChoice(kind="nvdec", reason=f"hardware decoding on {device.name}, where frames stay")
 
 
-def open_decoder(kind: DecoderKind, info: MediaInfo, *, threads: int = 0) -> Decoder:
+def _nvdec_refusal(info: MediaInfo, *, device: Device) -> PipelineError | None:
+    """Why a film is not decoded by NVDEC; None if it can be."""
+    from pipeline.decode.nvdec_choice import check_nvdec
+
+    try:
+        check_nvdec(info, device=device)
+    except (SetupError, UnsupportedMedia) as exc:
+        return exc
+    return None
+
+
+def open_decoder(
+    kind: DecoderKind,
+    info: MediaInfo,
+    *,
+    threads: int = 0,
+    index: FrameIndex | None = None,
+    device: Device | None = None,
+    pool: DevicePool | None = None,
+) -> Decoder:
     """Open a film for decoding.
 
     Args:
-        kind: As configured; ``auto`` is resolved by ``choose_decoder``.
+        kind: As ``choose_decoder`` resolved it, which also tells whether it works; ``auto`` is resolved here.
         info: What ``probe_media`` or ``probe_synthetic`` found.
         threads: Threads of a software decoder, 0 for as many as there are cores.
+        index: From ``build_frame_index``, so that ``frames(start)`` need not decode what comes before; not for
+            computed films, which need none.
+        device: The GPU of a hardware decoder; None for the first one.
+        pool: Where a hardware decoder puts frames that stay on ``device``, see ``NvdecDecoder``; None for frames in the
+            host's memory. Software decoders always give those.
 
     Returns:
         An open decoder, a context manager.
 
     Raises:
         UnsupportedMedia: The film cannot be handled by this decoder.
+        SetupError: A hardware decoder lacks its GPU, driver or library.
         ValueError: ``info`` is of a computed film and ``kind`` reads files, or the other way round.
     """
-    choice = choose_decoder(kind)
-    module_name, _, class_name = DECODERS[choice.kind].partition(":")
+    resolved = choose_decoder(kind, info, device=device if pool is not None else None) if kind == "auto" else None
+    name = resolved.kind if resolved is not None else kind
+    module_name, _, class_name = DECODERS[name].partition(":")
     decoder_class = getattr(import_module(module_name), class_name)
-    decoder: Decoder = decoder_class(info) if choice.kind == "synthetic" else decoder_class(info, threads=threads)
+    options: dict[str, dict[str, Any]] = {
+        "libav": {"threads": threads, "index": index},
+        "nvdec": {"device": device, "pool": pool, "index": index},
+        "synthetic": {},
+    }
+    decoder: Decoder = decoder_class(info, **options[name])
     return decoder

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import media
+from helpers.gpu_double import FakeGpu
+from helpers.nvdec_double import NvdecLibrary
 
 from pipeline.decode import DECODERS, Decoder, choose_decoder, open_decoder, probe_synthetic
 from pipeline.decode.synthetic import SyntheticFilm, describe_film
@@ -143,8 +145,49 @@ class TestLibavDecoder10BitMkv(DecoderContract):
         return probe_media(path)
 
 
+class NvdecContract(DecoderContract):
+    """NVDEC's double, with frames brought to the host; nothing may be left on the GPU."""
+
+    kind = "nvdec"
+
+    @pytest.fixture(autouse=True)
+    def gpu(self, monkeypatch):
+        gpu = FakeGpu()
+        library = NvdecLibrary(gpu)
+        monkeypatch.setattr("pipeline.decode.nvdec.open_gpu", lambda: gpu)
+        monkeypatch.setattr("pipeline.decode.nvdec.load_nvdec", lambda: library)
+        yield gpu
+        assert library.open_sessions == 0
+        gpu.check_clean()
+
+
+class TestNvdecDecoder(NvdecContract):
+    @pytest.fixture
+    def film(self, tmp_path):
+        path = media.write_counter_video(
+            tmp_path / "film.mp4", frames=FRAME_COUNT, height=HEIGHT, width=WIDTH, b_frames=2, audio_tracks=1
+        )
+        return probe_media(path)
+
+
+class TestNvdecDecoder10BitMkv(NvdecContract):
+    @pytest.fixture
+    def film(self, tmp_path):
+        path = media.write_counter_video(
+            tmp_path / "film.mkv",
+            frames=FRAME_COUNT,
+            height=HEIGHT,
+            width=WIDTH,
+            codec="libx265",
+            pixel_format="yuv420p10le",
+            b_frames=2,
+        )
+        return probe_media(path)
+
+
 def test_every_decoder_in_the_table_is_under_contract():
-    tested = {DECODERS[choose_decoder(case.kind).kind] for case in DecoderContract.__subclasses__()}
+    cases = [case for case in DecoderContract.__subclasses__() if hasattr(case, "kind")]
+    tested = {DECODERS[choose_decoder(case.kind).kind] for case in cases}
     assert tested == set(DECODERS.values())
 
 
