@@ -6,6 +6,7 @@ it. Real compilers are exercised in tests/contract.
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 
 import pytest
 from helpers import media
-from helpers.runs import leftovers, run_films
+from helpers.children import run_python
+from helpers.runs import leftovers, run_films, write_config
 
 from engines import BackendChoice, Runner
 from engines.backend import PassedOver
@@ -61,21 +63,38 @@ def test_a_compilation_is_announced_before_the_frames_flow(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_an_engine_is_compiled_stops_everything_and_leaves_nothing(
-    tmp_path: Path,
-    film: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-    number: signal.Signals,
+    tmp_path: Path, film: Path, number: signal.Signals
 ) -> None:
-    compile_before_opening(monkeypatch, lambda: signal.raise_signal(number))
     other = media.write_counter_video(tmp_path / "other.mkv", frames=3, height=32, width=48)
-    ran = run_films(capfd, tmp_path, film, other)
-    assert ran.code == 130
-    assert ran.outputs == []
-    assert "stopped by the user while the engine was compiled" in ran.err
-    assert "other.mkv" not in ran.err
+    config = write_config(tmp_path, film, other)
+    ended = run_python(
+        """
+        import signal
+        import pipeline.job
+        from engines.errors import BuildCancelled
+
+        def open_runner(plan, *, listener):
+            listener.begin("an engine")
+            signal.raise_signal(int(sys.argv[1]))
+            if not listener.progress(phase="timing", share=0.5):
+                raise BuildCancelled("the build was cancelled")
+            raise AssertionError("nobody stopped the build")
+
+        pipeline.job.open_planned_runner = open_runner
+        from pipeline.cli import main
+
+        sys.exit(main(["run", sys.argv[2]]))
+        """,
+        str(int(number)),
+        str(config),
+    )
+    assert ended.returncode == 130, ended.stderr
+    assert ended.stdout == ""
+    assert "stopped by the user while the engine was compiled" in ended.stderr
+    assert "other.mkv" not in ended.stderr
     assert leftovers(tmp_path / "out") == []
-    assert ran.report()["status"] == "stopped"
+    (report,) = (tmp_path / "out").glob("*.report.json")
+    assert json.loads(report.read_text())["status"] == "stopped"
 
 
 def test_a_compiler_that_heard_of_ctrl_c_itself_ends_the_run_too(

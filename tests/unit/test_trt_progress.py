@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 
 import pytest
+from helpers.children import run_python
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -109,25 +109,36 @@ def test_what_a_listener_raises_stops_the_build_and_is_kept() -> None:
 
 
 def test_ctrl_c_during_a_build_stops_it_instead_of_raising_anywhere() -> None:
-    watch = BuildWatch(None)
-    with watch.catch_interrupt():
-        os.kill(os.getpid(), signal.SIGINT)
-        assert watch.step("build") is False
-    assert watch.stopped
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ended = run_python(
+        """
+        import os, signal
+        from engines.trt.progress import BuildWatch
+        watch = BuildWatch(None)
+        with watch.catch_interrupt():
+            os.kill(os.getpid(), signal.SIGINT)
+            assert watch.step("build") is False
+        assert watch.stopped
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        """
+    )
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_a_programs_own_interrupt_handler_stays_in_charge() -> None:
-    seen: list[int] = []
-    own = signal.signal(signal.SIGINT, lambda signum, frame: seen.append(signum))
-    try:
+    ended = run_python(
+        """
+        import os, signal
+        from engines.trt.progress import BuildWatch
+        seen = []
+        signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
         watch = BuildWatch(None)
         with watch.catch_interrupt():
             os.kill(os.getpid(), signal.SIGINT)
             assert watch.step("build") is True
-    finally:
-        signal.signal(signal.SIGINT, own)
-    assert seen == [signal.SIGINT]
+        assert seen == [signal.SIGINT]
+        """
+    )
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_a_build_in_another_thread_leaves_signals_alone() -> None:
