@@ -64,8 +64,9 @@ def auto_order(architecture: Architecture) -> tuple[Candidate, ...]:
 
     NVIDIA GPUs before all else: an H200 does in 20 ms what a CPU of two cores does in 5 s. On them, engines that are
     compiled for the GPU (TensorRT fuses a convolution with its bias, activation and addition) before libraries that
-    call one kernel per operation. On a CPU, OpenVINO before torch before onnxruntime: 0.19 s in bfloat16, 0.21 s in
-    bfloat16 and 0.51 s in float32 for a 320x180 picture with realesr-animevideov3 (2 cores of a Zen 4). An Intel GPU
-    before the CPU, because it leaves the CPU to the codecs; that one is not measured.
+    call one kernel per operation. On a CPU, OpenVINO before torch before onnxruntime: 0.16 s in bfloat16, 0.35 s in
+    bfloat16 and 0.49 s in float32 for a 320x180 picture with realesr-animevideov3 (2 cores of a Zen 4, tools/results;
+    torch in float32: 0.63 s). An Intel GPU before the CPU, because it leaves the CPU to the codecs; that one is not
+    measured.
     """
     return _FOR_NEAREST if architecture == "nearest" else _FOR_NETWORKS
