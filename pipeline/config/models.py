@@ -236,7 +236,7 @@ class RunSection(Section):
     """How progress is shown on stderr. auto: live on a terminal, otherwise plain lines."""
     frames_on: Literal["auto", "gpu", "cpu"] = "auto"
     """Where frames are between decoder and encoder, if the network runs on an NVIDIA GPU. gpu: in its memory. cpu: in
-    the host's. auto: cpu, until the other one has been measured."""
+    the host's. auto: gpu, where all that this needs is installed."""
     memory_mb: Auto | Annotated[int, Field(ge=64, le=16_777_216)] = "auto"
     """Memory for the network and the frames in MiB (1,048,576 bytes), which limits lanes and tiles. auto: what
     is free."""

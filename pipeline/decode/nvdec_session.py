@@ -68,7 +68,7 @@ def load_nvdec() -> Any:
         raise SetupError(
             f"{PACKAGE}, which NVDEC is reached through, cannot be imported: {first_line(exc)}",
             missing=PACKAGE,
-            hint="pip install 'nightscale[gpu]', or use decode.kind: libav",
+            hint="pip install 'nightscale[nvidia]', or use decode.kind: libav",
         ) from exc
     except RuntimeError as exc:  # its way of saying that the driver's libraries are not there
         raise SetupError(

@@ -5,20 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from engines.errors import BackendUnavailable
 from pipeline.decode import DecoderChoice, DecoderKind, choose_decoder
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, SetupError
 
 if TYPE_CHECKING:
     from engines import BackendChoice
     from pipeline.frames import MediaInfo
 
 FramesOn = Literal["gpu", "cpu"]
-
-AUTO_FRAMES_ON: FramesOn = "gpu"
-"""What ``run.frames_on: auto`` means where the network runs on an NVIDIA GPU. Measured on an H200, realesr-animevideov3
-with PyTorch in fp16, 1280x720 to 2560x1440, nothing encoded: 122.5 of the engine's 123.2 fps with frames on the GPU,
-68.2 in the host's memory (tools/results). Frames are within one code of the other way's
-(tests/gpu/test_pipeline_gpu.py)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +27,11 @@ class FramesChoice:
 
 def choose_frames_place(wanted: Literal["auto", "gpu", "cpu"], *, backend: BackendChoice) -> FramesChoice:
     """Decide where frames are.
+
+    ``auto`` keeps them on an NVIDIA GPU that computes, where all that this needs is installed. Measured on an H200,
+    realesr-animevideov3 with PyTorch in fp16, 1280x720 to 2560x1440, nothing encoded: 122.5 of the engine's 123.2 fps
+    with frames on the GPU, 68.2 in the host's memory (tools/results). Frames are within one code of the other way's
+    (tests/gpu/test_pipeline_gpu.py).
 
     Args:
         wanted: ``run.frames_on``.
@@ -49,10 +49,29 @@ def choose_frames_place(wanted: Literal["auto", "gpu", "cpu"], *, backend: Backe
             )
         return FramesChoice(place="cpu", reason="")
     if wanted == "auto":
-        place = "on the GPU" if AUTO_FRAMES_ON == "gpu" else "in the host's memory"
-        return FramesChoice(place=AUTO_FRAMES_ON, reason=f"{place} between decoder and encoder (run.frames_on: auto)")
+        try:
+            check_gpu_frames(backend)
+        except (BackendUnavailable, SetupError) as exc:
+            hint = f" ({exc.hint})" if exc.hint else ""
+            return FramesChoice(
+                place="cpu", reason=f"are in the host's memory between decoder and encoder: {exc}{hint}"
+            )
+        return FramesChoice(place="gpu", reason="stay on the GPU between decoder and encoder (run.frames_on: auto)")
     place = "stay on the GPU" if wanted == "gpu" else "are in the host's memory"
     return FramesChoice(place=wanted, reason=f"{place} between decoder and encoder, as run.frames_on says")
+
+
+def check_gpu_frames(backend: BackendChoice) -> None:
+    """Make sure that frames can be kept on a GPU: PyTorch, for one, runs there without what our kernels need.
+
+    Raises:
+        BackendUnavailable: CUDA cannot be used from Python.
+        SetupError: The kernels cannot be compiled.
+    """
+    from engines.gpu.cuda import open_device
+    from pipeline.cuda.compile import KernelCompiler
+
+    KernelCompiler(open_device(device_index(backend)).compute_capability)
 
 
 def choose_film_decoder(

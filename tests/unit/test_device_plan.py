@@ -12,9 +12,10 @@ from helpers.gpu_double import FakeGpu
 from helpers.kernel_double import FakeNetwork, HostKernels
 
 from engines.backend import BackendChoice
+from engines.errors import BackendUnavailable
 from pipeline import wiring
 from pipeline.config.load import make_config
-from pipeline.device.choice import AUTO_FRAMES_ON, choose_frames_place, device_index
+from pipeline.device.choice import choose_frames_place, device_index
 from pipeline.engine import choose_engine as choose_here
 from pipeline.errors import ConfigError, SetupError
 from pipeline.plan import JobPlan, plan_film, probe_film
@@ -45,11 +46,36 @@ def planned(folder: Path, monkeypatch: pytest.MonkeyPatch, *, free_mib: int, fra
 def test_the_config_says_where_frames_are() -> None:
     assert choose_frames_place("gpu", backend=backend("cuda:1")).place == "gpu"
     assert choose_frames_place("cpu", backend=backend("cuda:1")).place == "cpu"
-    assert choose_frames_place("auto", backend=backend("cuda:1")).place == AUTO_FRAMES_ON
     assert choose_frames_place("auto", backend=backend("cpu")).place == "cpu"
     assert choose_frames_place("auto", backend=backend("cpu")).reason == ""
     assert device_index(backend("cuda:1")) == 1
     assert device_index(backend("cuda")) == 0
+
+
+def test_auto_keeps_frames_on_a_gpu_that_can_hold_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.device.choice.check_gpu_frames", lambda backend: None)
+    assert choose_frames_place("auto", backend=backend("cuda:1")).place == "gpu"
+
+
+@pytest.mark.parametrize(
+    "lack",
+    [
+        BackendUnavailable("no bindings", missing="cuda-python", hint="pip install it"),
+        SetupError("no compiler", missing="nvidia-cuda-nvrtc", hint="pip install it"),
+    ],
+    ids=["bindings", "compiler"],
+)
+def test_auto_goes_by_the_host_where_the_gpu_path_lacks_something_and_says_what(
+    monkeypatch: pytest.MonkeyPatch, lack: Exception
+) -> None:
+    def check(backend: BackendChoice) -> None:
+        raise lack
+
+    monkeypatch.setattr("pipeline.device.choice.check_gpu_frames", check)
+    choice = choose_frames_place("auto", backend=backend("cuda:1"))
+    assert choice.place == "cpu"
+    assert str(lack) in choice.reason
+    assert "pip install it" in choice.reason
 
 
 def test_frames_on_a_gpu_that_computes_nothing_are_refused_with_the_remedy() -> None:
