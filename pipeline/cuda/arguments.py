@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from ctypes import Structure, c_float, c_int32, c_int64, c_uint64
 
+MOST_TILES = 16
+"""That one launch of ``cut`` makes, or one of ``blend`` takes."""
+
 
 class CutArguments(Structure):
     """Of the kernel ``cut``."""
@@ -23,11 +26,12 @@ class CutArguments(Structure):
         ("width", c_int32),
         ("chroma_rows", c_int32),
         ("chroma_columns", c_int32),
-        ("top", c_int32),
-        ("left", c_int32),
         ("tile_height", c_int32),
         ("tile_width", c_int32),
+        ("tops", c_int32 * MOST_TILES),
+        ("lefts", c_int32 * MOST_TILES),
         ("shift", c_int32),
+        ("is_aligned", c_int32),
         ("first_row", c_int32 * 2),
         ("row_taps", c_float * 8),
         ("column_taps", c_float * 10),
@@ -35,19 +39,13 @@ class CutArguments(Structure):
     )
 
 
-class BlendArguments(Structure):
-    """Of the kernel ``blend``."""
+class BlendSpan(Structure):
+    """Where one tile goes."""
 
     _fields_ = (
-        ("tile", c_uint64),
-        ("canvas", c_uint64),
         ("row_lead", c_uint64),
         ("column_lead", c_uint64),
         ("column_trail", c_uint64),
-        ("tile_pitch", c_int64),
-        ("tile_plane", c_int64),
-        ("canvas_pitch", c_int64),
-        ("canvas_plane", c_int64),
         ("row_origin", c_int32),
         ("row_start", c_int32),
         ("row_stop", c_int32),
@@ -57,6 +55,25 @@ class BlendArguments(Structure):
         ("row_lead_count", c_int32),
         ("column_lead_count", c_int32),
         ("column_trail_count", c_int32),
+        ("reserved", c_int32),
+    )
+
+
+class BlendArguments(Structure):
+    """Of the kernel ``blend``."""
+
+    _fields_ = (
+        ("tile", c_uint64),
+        ("canvas", c_uint64),
+        ("tile_pitch", c_int64),
+        ("tile_plane", c_int64),
+        ("canvas_pitch", c_int64),
+        ("canvas_plane", c_int64),
+        ("top", c_int32),
+        ("left", c_int32),
+        ("count", c_int32),
+        ("reserved", c_int32),
+        ("tiles", BlendSpan * MOST_TILES),
     )
 
 
@@ -99,8 +116,13 @@ class FinishArguments(Structure):
         ("width", c_int32),
         ("chroma_rows", c_int32),
         ("chroma_columns", c_int32),
+        ("image_height", c_int32),
+        ("image_width", c_int32),
+        ("segment", c_int32),
+        ("is_aligned", c_int32),
         ("taps", c_int32),
         ("shift", c_int32),
+        ("shrink_taps", c_float * 24),
         ("curve", c_float * 6),
         ("row_taps", c_float * 12),
         ("column_taps", c_float * 12),

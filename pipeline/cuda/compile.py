@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.errors import SetupError
 
 THREADS = 256
-"""Threads of a block, in all kernels: eight warps, which every architecture can hold several times over."""
+"""Threads of a block where a kernel asks for no other number: eight warps, which every GPU can hold several times."""
 
 SOURCES = Path(__file__).parent / "sources"
 """The kernels and what they include."""
@@ -26,11 +26,13 @@ class KernelBuild:
     """Of the kernel and of its file in ``sources``."""
     defines: tuple[tuple[str, str | int], ...] = ()
     """Macros; each source says which it needs."""
+    threads: int = THREADS
+    """Of a block."""
 
     @property
     def macros(self) -> tuple[str, ...]:
         """All macros as compilers take them."""
-        return (f"-DTHREADS={THREADS}", *(f"-D{name}={value}" for name, value in self.defines))
+        return (f"-DTHREADS={self.threads}", *(f"-D{name}={value}" for name, value in self.defines))
 
 
 class KernelCompiler:

@@ -7,18 +7,20 @@ import numpy as np
 from engines.gpu import Stream
 from engines.spec import FloatType
 from pipeline.colour import from_codes_constants, halved, up_filters
-from pipeline.cuda.arguments import CutArguments
-from pipeline.cuda.compile import THREADS, KernelBuild
+from pipeline.cuda.arguments import MOST_TILES, CutArguments
+from pipeline.cuda.compile import KernelBuild
 from pipeline.cuda.launcher import Kernel, Launcher
 from pipeline.cuda.picture import DevicePicture
 from pipeline.cuda.types import CUDA_TYPES, sample_type
 from pipeline.frames import SampleFormat
 from pipeline.tiling import TileGrid
 
-_GROUP = 4
-"""Columns that one thread makes."""
-_GROUPS_X = 32
-"""GROUPS_X of cut.cu."""
+_GROUP = 16
+"""Columns that one thread makes, of two rows. See NOTES.md."""
+_GROUPS_X = 8
+"""Threads of a block side by side."""
+_THREADS = 64
+"""Of a block: a thread needs so many registers that larger blocks leave some of a multiprocessor's unused."""
 
 
 class CutStep:
@@ -42,8 +44,8 @@ class CutStep:
         }
         self._template = _arguments(source, grid)
 
-    def launch(self, picture: DevicePicture, *, tile: int, out: int, stream: Stream) -> None:
-        """Enqueue one tile. See ``FrameKernels.cut``."""
+    def launch(self, picture: DevicePicture, *, tile: int, count: int, out: int, stream: Stream) -> None:
+        """Enqueue tiles. See ``FrameKernels.cut``."""
         grid = self._grid
         picture.check(self._source, height=grid.height, width=grid.width)
         arguments = CutArguments.from_buffer_copy(self._template)
@@ -54,24 +56,37 @@ class CutStep:
             blue.pitch_bytes,
             red.pitch_bytes,
         )
-        arguments.tile = out
         arguments.shift = picture.shift_bits
-        arguments.top, arguments.left = grid.tiles[tile].top, grid.tiles[tile].left
-        across, down = _GROUPS_X * _GROUP, THREADS // _GROUPS_X
-        self._kernels[picture.is_interleaved].launch(
-            arguments,
-            blocks=(-(-grid.tile_width // across), -(-grid.tile_height // down), 1),
-            stream=stream,
-            reads=picture.spans,
-            writes=((out, self._tile_bytes),),
-        )
+        # A pack is as long as a group at most, and no longer than 16 bytes.
+        pack_bytes = min(16, _GROUP * np.dtype(self._source.dtype).itemsize)
+        arguments.is_aligned = not any(p.pointer % pack_bytes or p.pitch_bytes % pack_bytes for p in picture.planes)
+        if not 0 <= tile < tile + count <= len(grid.tiles):
+            raise ValueError(f"there are {len(grid.tiles)} tiles, not tiles {tile} to {tile + count - 1}")
+        across, down = _GROUPS_X * _GROUP, 2 * _THREADS // _GROUPS_X
+        for start in range(tile, tile + count, MOST_TILES):
+            tiles = grid.tiles[start : min(start + MOST_TILES, tile + count)]
+            arguments.tile = out + (start - tile) * self._tile_bytes
+            arguments.tops[: len(tiles)] = [one.top for one in tiles]
+            arguments.lefts[: len(tiles)] = [one.left for one in tiles]
+            rows = grid.tile_height + max(one.top % 2 for one in tiles)  # pairs begin at even rows of the frame
+            self._kernels[picture.is_interleaved].launch(
+                arguments,
+                blocks=(-(-grid.tile_width // across), -(-rows // down), len(tiles)),
+                stream=stream,
+                reads=picture.spans,
+                writes=((arguments.tile, len(tiles) * self._tile_bytes),),
+            )
 
 
 def cut_build(source: SampleFormat, *, is_interleaved: bool, io_dtype: FloatType) -> KernelBuild:
     """The variant of ``cut`` for a format and a layout of chroma."""
     halved_rows, halved_columns = halved(source)
+    _, taps = up_filters(source.chroma_location)
+    # The even positions of such an axis are made of one chroma sample, by the weights 0, 1, 0, 0.
+    cosited_rows, cosited_columns = (np.count_nonzero(taps[axis, 0]) == 1 for axis in (0, 1))
     return KernelBuild(
         name="cut",
+        threads=_THREADS,
         defines=(
             ("SOURCE", sample_type(source)),
             ("TILE", CUDA_TYPES[io_dtype]),
@@ -79,6 +94,10 @@ def cut_build(source: SampleFormat, *, is_interleaved: bool, io_dtype: FloatType
             ("HALVED_ROWS", int(halved_rows)),
             ("HALVED_COLUMNS", int(halved_columns)),
             ("IS_RGB", int(source.matrix == "rgb")),
+            ("COSITED_ROWS", int(cosited_rows)),
+            ("COSITED_COLUMNS", int(cosited_columns)),
+            ("GROUP", _GROUP),
+            ("GROUPS_X", _GROUPS_X),
         ),
     )
 

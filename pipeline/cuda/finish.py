@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from pipeline.cuda.arguments import FinishArguments, RowArguments
 from pipeline.cuda.compile import THREADS, KernelBuild
 from pipeline.cuda.launcher import Kernel, Launcher, Span
 from pipeline.cuda.picture import DevicePicture
+from pipeline.cuda.shrink import Shrink, plan_shrink
 from pipeline.cuda.tables import DeviceTables
 from pipeline.cuda.types import CUDA_TYPES, sample_type
 from pipeline.frames import SampleFormat
@@ -20,8 +22,18 @@ from pipeline.resample import ResamplePlan
 from pipeline.tiling import round_up
 from pipeline.transfer import TransferCurve
 
-_OWN_HEIGHT, _OWN_WIDTH = 32, 64
-"""Luma samples of one block; OWN_HEIGHT and OWN_WIDTH of finish.cu."""
+_READ_WIDTHS = MappingProxyType({0: 256, 2: 128, 3: 64, 4: 64})
+"""Columns that a block of ``finish`` reads, by the whole number that a picture shrinks by; see NOTES.md."""
+_ROWS = 4
+"""Rows that a block of ``finish`` makes in one step."""
+_HALO = 8
+"""LEFT of finish.cu."""
+_WAVES = (1, 4)
+"""How often a multiprocessor gets so many, likewise: a wave that is not full costs as much as one that is."""
+_LEAST_SEGMENT_ROWS = 16
+"""Rows that one block of ``finish`` makes at least: it reads 11 more for its chroma."""
+_BLOCKS = (4, 3)
+"""Blocks of ``finish`` that a multiprocessor is to hold at once: without shrinking, and with it. See NOTES.md."""
 _ROW_GROUPS_X = 64
 """GROUPS_X of rows.cu."""
 _GROUP = 4
@@ -89,7 +101,8 @@ class FinishStep:
         self._thresholds = tables.add(thresholds(True)) if dither else None
         curve = None if resample is None else resample.curve
         source = image
-        if resample is not None:
+        shrink = None if resample is None else plan_shrink(resample)
+        if resample is not None and shrink is None:
             self._rows = launcher.load(rows_build(image.dtype, curve))
             pitch = round_up(image.width, _ROW_ITEMS)
             source = ImageLayout(dtype="float32", height=height, width=image.width, pitch=pitch, plane=height * pitch)
@@ -106,15 +119,23 @@ class FinishStep:
                     target,
                     is_interleaved=is_interleaved,
                     image_dtype=source.dtype,
-                    is_resampled=resample is not None,
+                    is_resampled=self._rows is not None,
+                    shrink=shrink,
                     curve=curve,
                     dither=dither,
                 )
             )
             for is_interleaved in layouts
         }
-        self._template = _arguments(target, source, curve=curve, height=height, width=width)
-        if resample is not None:
+        self._template = _arguments(target, source, shrink=shrink, curve=curve, height=height, width=width)
+        own_width = _READ_WIDTHS[0 if shrink is None else shrink.step] - (2 * _HALO if halved(target)[1] else 0)
+        strips = -(-width // own_width)
+        is_shrunk = shrink is not None
+        blocks = launcher.multiprocessors * _BLOCKS[is_shrunk] * _WAVES[is_shrunk]
+        segment = _segment_rows(height, strips=strips, blocks=blocks)
+        self._template.segment = segment
+        self._blocks = (strips, -(-height // segment), 1)
+        if self._rows is not None:
             self._scratch = device.allocate(source.bytes)
 
     def launch(self, image: int, *, out: DevicePicture, stream: Stream) -> None:
@@ -127,6 +148,8 @@ class FinishStep:
         tables = self._tables
         arguments = FinishArguments.from_buffer_copy(self._template)
         arguments.image = read[0]
+        pack_bytes = 4 * np.dtype(self._source.dtype).itemsize
+        arguments.is_aligned = not (read[0] % pack_bytes or self._source.pitch % 4 or self._source.plane % 4)
         luma, blue, red = (*out.planes, out.planes[-1])[:3]
         arguments.luma, arguments.blue, arguments.red = luma.pointer, blue.pointer, red.pointer
         arguments.luma_pitch, arguments.blue_pitch, arguments.red_pitch = (
@@ -135,7 +158,7 @@ class FinishStep:
             red.pitch_bytes,
         )
         arguments.shift = out.shift_bits
-        if self._resample is not None:
+        if self._resample is not None and self._rows is not None:
             arguments.taps = self._resample.columns.weights.shape[1]
             arguments.first = tables.pointer(self._column_first)
             arguments.weights = tables.pointer(self._column_weights)
@@ -143,7 +166,7 @@ class FinishStep:
             arguments.thresholds = tables.pointer(self._thresholds)
         self._kernels[out.is_interleaved].launch(
             arguments,
-            blocks=(-(-self._width // _OWN_WIDTH), -(-self._height // _OWN_HEIGHT), 1),
+            blocks=self._blocks,
             stream=stream,
             reads=(read, *tables.spans),
             writes=out.spans,
@@ -193,29 +216,42 @@ def finish_build(
     is_interleaved: bool,
     image_dtype: FloatType,
     is_resampled: bool,
+    shrink: Shrink | None = None,
     curve: TransferCurve | None,
     dither: bool,
 ) -> KernelBuild:
     """The variant of ``finish`` for a type of picture, a format and a layout of chroma."""
     halved_rows, halved_columns = halved(target)
+    step = 0 if shrink is None else shrink.step
     return KernelBuild(
         name="finish",
         defines=(
             ("IMAGE", CUDA_TYPES[image_dtype]),
             ("TARGET", sample_type(target)),
             ("RESAMPLED", int(is_resampled)),
+            ("SHRINK", step),
+            ("SHRINK_TAPS", 0 if shrink is None else len(shrink.taps)),
             ("CURVE", _family(curve)),
             ("INTERLEAVED", int(is_interleaved)),
             ("HALVED_ROWS", int(halved_rows)),
             ("HALVED_COLUMNS", int(halved_columns)),
             ("IS_RGB", int(target.matrix == "rgb")),
             ("DITHERED", int(dither)),
+            ("READ_WIDTH", _READ_WIDTHS[step]),
+            ("ROWS", _ROWS),
+            ("BLOCKS", _BLOCKS[step != 0]),
         ),
     )
 
 
 def _arguments(
-    target: SampleFormat, source: ImageLayout, *, curve: TransferCurve | None, height: int, width: int
+    target: SampleFormat,
+    source: ImageLayout,
+    *,
+    shrink: Shrink | None,
+    curve: TransferCurve | None,
+    height: int,
+    width: int,
 ) -> FinishArguments:
     """All that is the same for every picture of a film."""
     _, (chroma_rows, chroma_columns), _ = target.plane_shapes(height=height, width=width)
@@ -226,6 +262,8 @@ def _arguments(
         width=width,
         chroma_rows=chroma_rows,
         chroma_columns=chroma_columns,
+        image_height=source.height,
+        image_width=source.width,
         highest=2**target.bit_depth - 1,
     )
     row_taps, column_taps = down_filters(target.chroma_location)
@@ -237,8 +275,16 @@ def _arguments(
         scale, offset = constants
         constants = [0.0, 0.0, 0.0, scale, offset, 0.0, 0.0, offset]
     arguments.matrix[:] = constants
+    if shrink is not None:
+        arguments.shrink_taps[: len(shrink.taps)] = shrink.taps.tolist()
     _fill_curve(arguments, curve)
     return arguments
+
+
+def _segment_rows(height: int, *, strips: int, blocks: int) -> int:
+    """Rows of a block so that a picture has at most so many blocks, where that leaves enough rows; even."""
+    rows = -(-height // max(1, blocks // strips))
+    return max(_LEAST_SEGMENT_ROWS, rows + rows % 2)
 
 
 def _family(curve: TransferCurve | None) -> int:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from engines.gpu import Device, Stream
 from pipeline.cuda.cache import KernelCache, default_kernel_folder
-from pipeline.cuda.compile import THREADS, KernelBuild, KernelCompiler
+from pipeline.cuda.compile import KernelBuild, KernelCompiler
 
 Span = tuple[int, int]
 """Device address and length in bytes."""
@@ -29,7 +29,7 @@ class Kernel(Protocol):
 
         Args:
             arguments: Its one argument; copied before the call returns.
-            blocks: Size of the grid along x, y and z; a block has ``THREADS`` threads.
+            blocks: Size of the grid along x, y and z; a block has as many threads as its build says.
             stream: Where to.
             reads, writes: All device memory that it touches, for whoever checks the order of streams.
 
@@ -41,6 +41,11 @@ class Kernel(Protocol):
 
 class Launcher(Protocol):
     """Makes kernels of their sources, for one device."""
+
+    @property
+    def multiprocessors(self) -> int:
+        """Of the device: how many blocks run at once is a multiple of it."""
+        ...
 
     def load(self, build: KernelBuild) -> Kernel:
         """Compile and load a kernel; it stays loaded until ``close``.
@@ -77,12 +82,20 @@ class CudaLauncher:
         context = CudaCalls(driver, context=None).call("cuCtxGetCurrent")
         self._calls = CudaCalls(driver, context=context)
         self._modules: list[Any] = []
+        kind = driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
+        self._multiprocessors = int(self._calls.call("cuDeviceGetAttribute", kind, self._calls.call("cuCtxGetDevice")))
+
+    @property
+    def multiprocessors(self) -> int:
+        """See ``Launcher``."""
+        return self._multiprocessors
 
     def load(self, build: KernelBuild) -> CudaKernel:
         """See ``Launcher``."""
         module = self._calls.call("cuModuleLoadData", load_binary(build, compiler=self._compiler, cache=self._cache))
         self._modules.append(module)
-        return CudaKernel(self._calls, function=self._calls.call("cuModuleGetFunction", module, build.name.encode()))
+        function = self._calls.call("cuModuleGetFunction", module, build.name.encode())
+        return CudaKernel(self._calls, function=function, threads=build.threads)
 
     def close(self) -> None:
         """See ``Launcher``."""
@@ -93,9 +106,10 @@ class CudaLauncher:
 class CudaKernel:
     """A loaded function. See ``Kernel``."""
 
-    def __init__(self, calls: Any, *, function: Any) -> None:
+    def __init__(self, calls: Any, *, function: Any, threads: int) -> None:
         self._calls = calls
         self._function = function
+        self._threads = threads
 
     def launch(
         self,
@@ -109,7 +123,7 @@ class CudaKernel:
         """See ``Kernel``."""
         parameters = (c_void_p * 1)(addressof(arguments))
         self._calls.call(
-            "cuLaunchKernel", self._function, *blocks, THREADS, 1, 1, 0, stream.handle, addressof(parameters), 0
+            "cuLaunchKernel", self._function, *blocks, self._threads, 1, 1, 0, stream.handle, addressof(parameters), 0
         )
 
 

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #define DEVICE static inline
+#define DEVICE_MEMBER inline
 #define SHARED
 #define EACH_THREAD for (int thread = 0; thread < THREADS; ++thread)
 #define SYNCHRONIZE ((void)0)
@@ -13,6 +14,7 @@
 #define BLOCK_Y block_y
 #define BLOCK_Z block_z
 #define UNROLL
+#define NOT_UNROLLED
 
 #define KERNEL(name, Arguments)                                                                  \
     static void name##_block(const Arguments& a, int block_x, int block_y, int block_z);         \
@@ -24,6 +26,8 @@
     }                                                                                            \
     static void name##_block(const Arguments& a, [[maybe_unused]] int block_x, [[maybe_unused]] int block_y, \
                              [[maybe_unused]] int block_z)
+
+#define KERNEL_OF(name, Arguments, blocks) KERNEL(name, Arguments)
 
 DEVICE int bits_of(float value) {
     int bits;
@@ -37,6 +41,11 @@ DEVICE float float_of(int bits) {
     return value;
 }
 
+template <int N>
+DEVICE void store_words(void* to, const unsigned int (&words)[N]) {
+    std::memcpy(to, words, sizeof words);
+}
+
 // binary16 of IEEE 754.
 struct Half {
     unsigned short bits;
@@ -47,6 +56,11 @@ DEVICE float widened(Half value) {
     if (exponent == 31) return float_of(sign | 0x7F800000 | fraction << 13);
     if (exponent == 0) return (sign ? -1.0f : 1.0f) * std::ldexp(float(fraction), -24);
     return float_of(sign | (exponent + 112) << 23 | fraction << 13);
+}
+
+DEVICE void widen_halves(unsigned int word, float& low, float& high) {
+    low = widened(Half{(unsigned short)word});
+    high = widened(Half{(unsigned short)(word >> 16)});
 }
 
 DEVICE Half rounded_to_half(float value) {

@@ -20,7 +20,17 @@ COMPILER = shutil.which("g++") or shutil.which("clang++")
 _PLATFORM = Path(__file__).with_name("cuda_on_cpu.cuh")
 _LIBRARIES = Path(__file__).resolve().parents[2] / ".pytest_cache" / "cuda_on_cpu"
 # Like the CPU path, the kernels do not rely on a sum's rounding; without contraction a test gives the same everywhere.
-_FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unknown-pragmas")
+_FLAGS = (
+    "-std=c++17",
+    "-O2",
+    "-fPIC",
+    "-shared",
+    "-ffp-contract=off",
+    "-fno-strict-aliasing",
+    "-Wall",
+    "-Werror",
+    "-Wno-unknown-pragmas",
+)
 
 
 class HostLauncher:
@@ -33,6 +43,7 @@ class HostLauncher:
     def __init__(self, gpu: FakeGpu) -> None:
         self._gpu = gpu
         self.is_closed = False
+        self.multiprocessors = 2
 
     def load(self, build: KernelBuild) -> HostKernel:
         return HostKernel(self._gpu, build)
@@ -63,12 +74,20 @@ class HostKernel:
 
         def run() -> None:
             here = type(kept).from_buffer_copy(kept)  # a graph may run it again, with memory elsewhere
-            for name, kind in here._fields_:  # type: ignore[misc]  # no field is a bit field
-                if kind is ctypes.c_uint64 and getattr(here, name):
-                    setattr(here, name, self._gpu.bytes_at(getattr(here, name), 1).ctypes.data)
+            self._bring_here(here)
             function(ctypes.byref(here), *blocks)
 
         self._gpu.enqueue(stream.handle, run, name=self._build.name, reads=reads, writes=writes)
+
+    def _bring_here(self, arguments: ctypes.Structure) -> None:
+        """Turn device addresses into the host's."""
+        for name, kind in arguments._fields_:  # type: ignore[misc]  # no field is a bit field
+            value = getattr(arguments, name)
+            if kind is ctypes.c_uint64 and value:
+                setattr(arguments, name, self._gpu.bytes_at(value, 1).ctypes.data)
+            elif isinstance(value, ctypes.Array) and issubclass(value._type_, ctypes.Structure):
+                for item in value:
+                    self._bring_here(item)
 
 
 def host_library(build: KernelBuild) -> ctypes.CDLL:

@@ -57,24 +57,28 @@ class HostKernels:
         self.canvas_bytes = 0 if len(grid.tiles) == 1 else 12 * blend.height * blend.width
         self._table = device.allocate(1)
 
-    def cut(self, picture: DevicePicture, *, tile: int, out: int, stream: Any) -> None:
+    def cut(self, picture: DevicePicture, *, tile: int, count: int = 1, out: int, stream: Any) -> None:
         picture.check(self._source, height=self._grid.height, width=self._grid.width)
+        written = (out, count * self._tile_bytes)
 
         def run() -> None:
             rgb = np.empty((3, self._grid.height, self._grid.width), np.float32)
             planes_to_rgb(self._read(picture), self._source, out=rgb)
-            shape = (3, self._grid.tile_height, self._grid.tile_width)
-            self._cutter.cut(rgb, tile=tile, out=self._array(out, self._tile_bytes, shape, self._dtype))
+            shape = (count, 3, self._grid.tile_height, self._grid.tile_width)
+            for index, target in enumerate(self._array(*written, shape, self._dtype)):
+                self._cutter.cut(rgb, tile=tile + index, out=target)
 
-        self._enqueue(stream, run, name="cut", reads=picture.spans, writes=((out, self._tile_bytes),))
+        self._enqueue(stream, run, name="cut", reads=picture.spans, writes=(written,))
 
-    def blend(self, tile_pointer: int, *, tile: int, canvas: int, stream: Any) -> None:
+    def blend(self, tile_pointer: int, *, tile: int, count: int = 1, canvas: int, stream: Any) -> None:
+        span = (tile_pointer, count * self._enlarged_bytes)
+
         def run() -> None:
-            shape = (3, self._blend.tile_height, self._blend.tile_width)
-            picture = self._array(tile_pointer, self._enlarged_bytes, shape, self._dtype)
-            self._blender.add(picture, tile=tile, canvas=self._canvas(canvas))
+            shape = (count, 3, self._blend.tile_height, self._blend.tile_width)
+            for index, picture in enumerate(self._array(*span, shape, self._dtype)):
+                self._blender.add(picture, tile=tile + index, canvas=self._canvas(canvas))
 
-        reads = ((tile_pointer, self._enlarged_bytes), (canvas, self.canvas_bytes))
+        reads = (span, (canvas, self.canvas_bytes))
         self._enqueue(stream, run, name="blend", reads=reads, writes=((canvas, self.canvas_bytes),))
 
     def finish(self, image: int, *, is_canvas: bool, out: DevicePicture, stream: Any) -> None:
@@ -93,8 +97,12 @@ class HostKernels:
                 sized = np.empty((3, height, width), np.float32)
                 self._resample.run(picture, out=sized)
                 picture = sized
-            planes = [np.empty((plane.height, plane.width), self._target.dtype) for plane in out.planes]
+            shapes = self._target.plane_shapes(height=height, width=width)
+            planes = [np.empty(shape, self._target.dtype) for shape in shapes]
             rgb_to_planes(picture, self._target, out=planes, dither=self._dither)
+            if out.is_interleaved:
+                planes = [planes[0], np.stack(planes[1:], axis=-1).reshape(shapes[1][0], -1)]
+            planes = [plane << out.shift_bits for plane in planes]
             for plane, codes in zip(out.planes, planes, strict=True):
                 self._rows(plane, codes.dtype)[:, : plane.width] = codes
 

@@ -146,8 +146,11 @@ class KernelRun:
         with picture_on(self.device, self.film.source, planes, layout=layout) as (picture, holder, content):
             out = self.device.allocate(result.nbytes)
             self.stream.upload(content, holder.pointer)
-            for index in range(len(grid.tiles)):
-                self.kernels.cut(picture, tile=index, out=out.pointer + index * result[0].nbytes, stream=self.stream)
+            # The first alone, the others together: both ways make the same.
+            self.kernels.cut(picture, tile=0, out=out.pointer, stream=self.stream)
+            if others := len(grid.tiles) - 1:
+                rest = out.pointer + result[0].nbytes
+                self.kernels.cut(picture, tile=1, count=others, out=rest, stream=self.stream)
             self._download(out, result)
             out.close()
         return result
@@ -179,10 +182,13 @@ class KernelRun:
     def _blended(self, tiles: Array) -> DeviceBuffer:
         held = self._uploaded(tiles)
         canvas = self.device.allocate(self.kernels.canvas_bytes)
-        for index in range(len(tiles)):
-            self.kernels.blend(
-                held.pointer + index * tiles[0].nbytes, tile=index, canvas=canvas.pointer, stream=self.stream
-            )
+        # One, then two at once, and so on: whichever come together, the canvas is the same.
+        start, count = 0, 1
+        while start < len(tiles):
+            count = min(count, len(tiles) - start)
+            pointer = held.pointer + start * tiles[0].nbytes
+            self.kernels.blend(pointer, tile=start, count=count, canvas=canvas.pointer, stream=self.stream)
+            start, count = start + count, count + 1
         self.stream.synchronize()
         held.close()
         return canvas

@@ -36,6 +36,7 @@ from pipeline.cuda.blend import blend_build
 from pipeline.cuda.cut import cut_build
 from pipeline.cuda.finish import finish_build, rows_build
 from pipeline.cuda.kernels import FrameKernels
+from pipeline.cuda.shrink import plan_shrink
 from pipeline.frames import SampleFormat
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler to run kernels without a GPU")
@@ -188,6 +189,46 @@ def test_resized_pictures_are_the_cpu_paths_up_and_down_in_codes_and_in_light(
     assert_codes_agree(start(film).finished(tiles, layout=P010), cpu_finished(film, tiles), share=share)
 
 
+@pytest.mark.parametrize("size", [(30, 8), (30, 44), (75, 155), (140, 301)], ids=str)
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("light", ["gamma", "linear"])
+@pytest.mark.parametrize("tile", [None, (24, 40)], ids=["whole", "tiles"])
+def test_pictures_shrunk_by_a_whole_number_are_the_cpu_paths(
+    start: RunFactory, size: tuple[int, int], scale: int, light: Any, tile: tuple[int, int] | None
+) -> None:
+    """Sizes of one block, of several side by side and above each other, and odd ones."""
+    film = plan_film(
+        source=FORMATS[0],
+        height=size[0],
+        width=size[1],
+        tile=tile,
+        scale=scale,
+        out=size,
+        light=light,
+        target=FORMATS[2],
+        io_dtype="float16",
+    )
+    tiles = random_tiles(film)
+    share = 0.99 if light == "linear" else 0.999
+    assert_codes_agree(start(film).finished(tiles, layout=P010), cpu_finished(film, tiles), share=share)
+
+
+@pytest.mark.parametrize("target", SHORT, ids=words)
+def test_shrunk_pictures_are_the_cpu_paths_in_every_subsampling(start: RunFactory, target: SampleFormat) -> None:
+    film = plan_film(source=FORMATS[0], height=71, width=130, out=(71, 130), target=target, io_dtype="float32")
+    tiles = random_tiles(film)
+    for layout in layouts(target):
+        assert_codes_agree(start(film).finished(tiles, layout=layout), cpu_finished(film, tiles))
+
+
+@pytest.mark.parametrize("format", SHORT, ids=words)
+def test_pictures_of_many_blocks_are_the_cpu_paths(start: RunFactory, format: SampleFormat) -> None:
+    film = plan_film(source=format, height=141, width=523, scale=1, target=format, io_dtype="float16")
+    run, tiles, planes = start(film), random_tiles(film), random_planes(format, height=141, width=523)
+    assert_tiles_agree(run.tiles(planes, layout=layouts(format)[-1]), cpu_tiles(film, planes))
+    assert_codes_agree(run.finished(tiles, layout=layouts(format)[-1]), cpu_finished(film, tiles))
+
+
 def test_nan_becomes_code_zero(start: RunFactory) -> None:
     film = plan_film(source=FORMATS[0], height=40, width=40)
     tiles = random_tiles(film)
@@ -256,6 +297,37 @@ def test_pictures_that_do_not_fit_are_refused(start: RunFactory) -> None:
             run.kernels.finish(0, is_canvas=True, out=picture, stream=run.stream)
     with pytest.raises(ValueError, match="one tile"):
         run.kernels.blend(0, tile=0, canvas=0, stream=run.stream)
+
+
+@pytest.mark.parametrize(("tile", "count"), [(-1, 1), (0, 0), (0, 7), (5, 2)])
+def test_tiles_that_do_not_exist_are_refused(start: RunFactory, tile: int, count: int) -> None:
+    film = plan_film(source=FORMATS[0], height=40, width=60, tile=(24, 24))
+    run = start(film)
+    assert len(film.grid.tiles) == 6
+    planes = random_planes(film.source, height=40, width=60)
+    with (
+        picture_on(run.device, film.source, planes, layout=NV12) as (picture, *_),
+        pytest.raises(ValueError, match="6 tiles"),
+    ):
+        run.kernels.cut(picture, tile=tile, count=count, out=0, stream=run.stream)
+    with pytest.raises(ValueError, match="6 tiles"):
+        run.kernels.blend(0, tile=tile, count=count, canvas=0, stream=run.stream)
+
+
+@pytest.mark.parametrize(
+    ("out", "step"),
+    [((70, 150), 2), ((140, 300), 1), ((35, 75), 4), ((70, 75), None), ((69, 150), None), ((105, 225), None)],
+)
+def test_one_kernel_shrinks_by_whole_numbers_and_tables_do_the_rest(out: tuple[int, int], step: int | None) -> None:
+    film = plan_film(source=FORMATS[0], height=35, width=75, scale=4, out=out)
+    plan = None if film.resample is None else plan_shrink(film.resample)
+    assert (None if plan is None else plan.step) == (None if step == 1 else step)
+
+
+def test_pictures_too_small_for_a_filter_go_by_tables() -> None:
+    film = plan_film(source=FORMATS[0], height=4, width=75, scale=4, out=(4, 75))
+    assert film.resample is not None
+    assert plan_shrink(film.resample) is None
 
 
 def test_plans_that_do_not_fit_each_other_are_refused(start: RunFactory) -> None:

@@ -4,24 +4,35 @@
 
 struct CutArguments {
     Address luma, blue, red;  // interleaved chroma: both in `blue`; RGB: red, green, blue
-    Address tile;             // (3, tile_height, tile_width), written
+    Address tile;             // (tiles of this launch, 3, tile_height, tile_width), written
     long long luma_pitch, blue_pitch, red_pitch;  // bytes
     int height, width, chroma_rows, chroma_columns;
-    int top, left, tile_height, tile_width;
+    int tile_height, tile_width;
+    int tops[16], lefts[16];  // of each tile of this launch
     int shift;              // bits that samples stand above bit 0
+    int is_aligned;         // whether every row begins where a whole group can be loaded at once
     int first_row[2];       // per phase: first of four chroma rows, relative to the luma row's half
     float row_taps[8];      // per phase: four weights
     float column_taps[10];  // per phase: five weights, of the columns from two before the luma column's half on
     float matrix[7];        // as pipeline.cpu.from_codes.ycbcr_to_rgb has it; RGB: offset and scale alone
 };
 
-struct BlendArguments {
-    Address tile;    // (3, tile height, tile width), read
-    Address canvas;  // float, written
+// Where one tile goes.
+struct BlendSpan {
     Address row_lead, column_lead, column_trail;  // float weights
-    long long tile_pitch, tile_plane, canvas_pitch, canvas_plane;  // items
     int row_origin, row_start, row_stop, column_origin, column_start, column_stop;
     int row_lead_count, column_lead_count, column_trail_count;
+    int reserved;  // makes the size a multiple of 8
+};
+
+struct BlendArguments {
+    Address tile;    // (count, 3, tile height, tile width), read
+    Address canvas;  // float, written
+    long long tile_pitch, tile_plane, canvas_pitch, canvas_plane;  // items
+    int top, left;  // of the first block; `left` a multiple of GROUP
+    int count;      // of tiles of this launch
+    int reserved;
+    BlendSpan tiles[16];
 };
 
 struct RowArguments {
@@ -41,8 +52,12 @@ struct FinishArguments {
     long long image_pitch, image_plane;           // items
     long long luma_pitch, blue_pitch, red_pitch;  // bytes
     int height, width, chroma_rows, chroma_columns;
+    int image_height, image_width;  // the same, or what it shrinks from
+    int segment;  // rows of a block; even
+    int is_aligned;  // whether every fourth item of every row of the image begins a pack of four
     int taps;
     int shift;
+    float shrink_taps[24];
     float curve[6];
     float row_taps[12], column_taps[12];
     float matrix[8];  // as pipeline.cpu.to_codes.rgb_to_ycbcr has it

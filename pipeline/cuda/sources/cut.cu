@@ -1,11 +1,16 @@
-// Integer planes to one tile of R'G'B', reflected where the tile reaches past the frame: what pipeline.cpu.from_codes
+// Integer planes to tiles of R'G'B', reflected where they reach past the frame: what pipeline.cpu.from_codes
 // and pipeline.cpu.cut do together, in the same order of sums.
 //
-// Given when compiling: SOURCE and TILE (types), INTERLEAVED, HALVED_ROWS, HALVED_COLUMNS, IS_RGB (0 or 1).
+// A thread makes GROUP columns of two rows, which share most of the chroma samples that they are made of. Groups that
+// reach past the frame, or past the tile, are made pixel by pixel.
+//
+// Given when compiling: SOURCE and TILE (types), INTERLEAVED, HALVED_ROWS, HALVED_COLUMNS, IS_RGB, COSITED_ROWS,
+// COSITED_COLUMNS (0 or 1: whether even rows and columns of luma lie on those of chroma), GROUP (a multiple of 4),
+// GROUPS_X (threads of a block side by side).
 #include <arguments.cuh>
 
-#define GROUPS_X 32  // four columns each
 #define ROWS_Y (THREADS / GROUPS_X)
+#define PAIRS (GROUP / 4 + 2)  // of chroma columns that a group reaches to: one pair before it, one behind
 
 struct Chroma {
     float blue, red;
@@ -52,25 +57,6 @@ DEVICE Chroma chroma_at(const CutArguments& a, const ChromaRows& rows, int colum
     return sum;
 }
 
-// Chroma of four columns from x on, which is odd or even for all threads alike.
-template <int PARITY>
-DEVICE void chroma_of_four(const CutArguments& a, const ChromaRows& rows, int x, Chroma (&out)[4]) {
-    Chroma columns[6 + PARITY];
-    UNROLL
-    for (int i = 0; i < 6 + PARITY; ++i) columns[i] = chroma_at(a, rows, (x >> 1) - 2 + i);
-    UNROLL
-    for (int j = 0; j < 4; ++j) {
-        Chroma sum = {0.0f, 0.0f};
-        UNROLL
-        for (int tap = 0; tap < 5; ++tap) {
-            const float weight = a.column_taps[5 * ((PARITY + j) & 1) + tap];
-            sum.blue += weight * columns[(PARITY + j) / 2 + tap].blue;
-            sum.red += weight * columns[(PARITY + j) / 2 + tap].red;
-        }
-        out[j] = sum;
-    }
-}
-
 DEVICE Chroma chroma_of_one(const CutArguments& a, const ChromaRows& rows, int x) {
     if (!HALVED_COLUMNS) return chroma_at(a, rows, x);
     Chroma sum = {0.0f, 0.0f};
@@ -82,68 +68,200 @@ DEVICE Chroma chroma_of_one(const CutArguments& a, const ChromaRows& rows, int x
     return sum;
 }
 
-DEVICE void store(const CutArguments& a, int tx, int ty, int plane, const float (&values)[4]) {
-    TILE items[4];
-    UNROLL
-    for (int j = 0; j < 4; ++j) convert(values[j], items[j]);
-    const long long at = ((long long)plane * a.tile_height + ty) * a.tile_width + tx;
-    store_four((TILE*)a.tile + at, a.tile_width - tx, items);
-}
-
-DEVICE void load_codes(const CutArguments& a, const SOURCE* row, int x, int tx, float (&out)[4]) {
-    SOURCE codes[4] = {};
-    if (x + 4 <= a.width) {
-        load_four(row + x, 4, codes);
+// Both chroma samples of two neighbouring columns, around 0. Columns outside the plane repeat its edge.
+//
+// With IS_ALIGNED the pair is a pack and lies wholly inside the plane or wholly outside. There is no branch then, so
+// that no load waits for another: a pair outside is read from the edge, and the sample at the edge taken twice.
+template <bool IS_ALIGNED>
+DEVICE void chroma_pair(const CutArguments& a, const SOURCE* blue, const SOURCE* red, int column, Chroma (&out)[2]) {
+    SOURCE codes[4];
+    if (IS_ALIGNED) {
+        const int inside = column < 0 ? 0 : least(column, a.chroma_columns - 2);
+        if (INTERLEAVED) {
+            load_aligned(blue + 2 * inside, codes);
+        } else {
+            SOURCE blues[2], reds[2];
+            load_aligned(blue + inside, blues);
+            load_aligned(red + inside, reds);
+            codes[0] = blues[0], codes[1] = reds[0], codes[2] = blues[1], codes[3] = reds[1];
+        }
+        if (column < 0) codes[2] = codes[0], codes[3] = codes[1];
+        if (column >= a.chroma_columns) codes[0] = codes[2], codes[1] = codes[3];
     } else {
-        for (int j = 0; j < least(4, a.tile_width - tx); ++j) codes[j] = row[reflected(x + j, a.width)];
+        UNROLL
+        for (int j = 0; j < 2; ++j) {
+            const int index = clamped(column + j, a.chroma_columns) * (INTERLEAVED ? 2 : 1);
+            codes[2 * j] = blue[index];
+            codes[2 * j + 1] = red[index];
+        }
     }
     UNROLL
-    for (int j = 0; j < 4; ++j) out[j] = value_of(codes[j], a.shift);
+    for (int j = 0; j < 2; ++j) {
+        out[j].blue = value_of(codes[2 * j], a.shift) - a.matrix[2];
+        out[j].red = value_of(codes[2 * j + 1], a.shift) - a.matrix[2];
+    }
+}
+
+// Chroma of rows y and y + 1, y even, at luma's height: all chroma columns that the group at x is made of.
+template <bool IS_ALIGNED>
+DEVICE void chroma_columns_of_two(const CutArguments& a, int x, int y, Chroma (&out)[2][2 * PAIRS]) {
+    UNROLL
+    for (int i = 0; i < 2 * PAIRS; ++i) out[0][i] = out[1][i] = {0.0f, 0.0f};
+    // Even rows are made of four from two above on, odd ones of four from one above on; see ``up_filters``.
+    UNROLL
+    for (int window = COSITED_ROWS ? 1 : 0; window < (HALVED_ROWS ? 5 : 2); ++window) {
+        const int row = HALVED_ROWS ? clamped((y >> 1) - 2 + window, a.chroma_rows) : y + window;
+        const SOURCE* blue = row_of<const SOURCE>(a.blue, a.blue_pitch, row);
+        const SOURCE* red = INTERLEAVED ? blue + 1 : row_of<const SOURCE>(a.red, a.red_pitch, row);
+        UNROLL
+        for (int pair = 0; pair < PAIRS; ++pair) {
+            Chroma two[2];
+            chroma_pair<IS_ALIGNED>(a, blue, red, (x >> 1) - 2 + 2 * pair, two);
+            UNROLL
+            for (int j = 0; j < 2; ++j) {
+                Chroma& even = out[0][2 * pair + j];
+                Chroma& odd = out[1][2 * pair + j];
+                if (!HALVED_ROWS) {
+                    (window == 0 ? even : odd) = two[j];
+                    continue;
+                }
+                if (COSITED_ROWS ? window == 2 : window < 4) {
+                    const float weight = COSITED_ROWS ? 1.0f : a.row_taps[window];
+                    even.blue += weight * two[j].blue;
+                    even.red += weight * two[j].red;
+                }
+                if (window >= 1) {
+                    odd.blue += a.row_taps[3 + window] * two[j].blue;
+                    odd.red += a.row_taps[3 + window] * two[j].red;
+                }
+            }
+        }
+    }
+}
+
+// Chroma of column x + j of a group at x, which is even.
+DEVICE Chroma chroma_of_column(const CutArguments& a, const Chroma (&columns)[2 * PAIRS], int j) {
+    if (COSITED_COLUMNS && j % 2 == 0) return columns[j / 2 + 2];
+    Chroma sum = {0.0f, 0.0f};
+    UNROLL
+    for (int tap = j % 2; tap < 4 + j % 2; ++tap) {
+        const float weight = a.column_taps[5 * (j % 2) + tap];
+        sum.blue += weight * columns[j / 2 + tap].blue;
+        sum.red += weight * columns[j / 2 + tap].red;
+    }
+    return sum;
+}
+
+// A whole group of rows y and y + 1, y even, x even, all of it inside the frame and the tile.
+template <bool IS_ALIGNED>
+DEVICE void make_two_rows(const CutArguments& a, TILE* tile, int tx, int ty, int x, int y) {
+    SOURCE codes[2][GROUP];
+    UNROLL
+    for (int row = 0; row < 2; ++row) {
+        const SOURCE* from = row_of<const SOURCE>(a.luma, a.luma_pitch, y + row) + x;
+        if (IS_ALIGNED)
+            load_aligned(from, codes[row]);
+        else
+            load(from, GROUP, codes[row]);
+    }
+    Chroma columns[2][2 * PAIRS];
+    chroma_columns_of_two<IS_ALIGNED>(a, x, y, columns);
+    UNROLL
+    for (int row = 0; row < 2; ++row) {
+        TILE items[3][GROUP];
+        UNROLL
+        for (int j = 0; j < GROUP; ++j) {
+            const float grey = (value_of(codes[row][j], a.shift) - a.matrix[0]) * a.matrix[1];
+            const Chroma chroma = chroma_of_column(a, columns[row], j);
+            convert(grey + a.matrix[3] * chroma.red, items[0][j]);
+            convert(grey + a.matrix[4] * chroma.blue + a.matrix[5] * chroma.red, items[1][j]);
+            convert(grey + a.matrix[6] * chroma.blue, items[2][j]);
+        }
+        TILE* to = tile + (long long)(ty + row) * a.tile_width + tx;
+        UNROLL
+        for (int plane = 0; plane < 3; ++plane)
+            store(to + (long long)plane * a.tile_height * a.tile_width, GROUP, items[plane]);
+    }
+}
+
+DEVICE float scaled_code(const CutArguments& a, Address plane, long long pitch, int x, int y) {
+    return (value_of(row_of<const SOURCE>(plane, pitch, y)[x], a.shift) - a.matrix[0]) * a.matrix[1];
+}
+
+// Up to GROUP columns of one row, each by itself.
+DEVICE void make_one_row(const CutArguments& a, TILE* tile, int tx, int ty, int left, int y) {
+    const ChromaRows rows = chroma_rows(a, y);
+    const long long plane = (long long)a.tile_height * a.tile_width;
+    TILE* to = tile + (long long)ty * a.tile_width + tx;
+    for (int j = 0; j < GROUP && tx + j < a.tile_width; ++j) {
+        const int x = reflected(left + tx + j, a.width);
+        const float grey = scaled_code(a, a.luma, a.luma_pitch, x, y);
+        if (IS_RGB) {
+            convert(grey, to[j]);
+            convert(scaled_code(a, a.blue, a.blue_pitch, x, y), to[plane + j]);
+            convert(scaled_code(a, a.red, a.red_pitch, x, y), to[2 * plane + j]);
+            continue;
+        }
+        const Chroma chroma = chroma_of_one(a, rows, x);
+        convert(grey + a.matrix[3] * chroma.red, to[j]);
+        convert(grey + a.matrix[4] * chroma.blue + a.matrix[5] * chroma.red, to[plane + j]);
+        convert(grey + a.matrix[6] * chroma.blue, to[2 * plane + j]);
+    }
+}
+
+// Whole groups of one row where every plane has a sample for each pixel.
+DEVICE void make_full_row(const CutArguments& a, TILE* tile, int tx, int ty, int x, int y) {
+    SOURCE first[GROUP], second[GROUP], third[GROUP];
+    load(row_of<const SOURCE>(a.luma, a.luma_pitch, y) + x, GROUP, first);
+    load(row_of<const SOURCE>(a.blue, a.blue_pitch, y) + x, GROUP, second);
+    load(row_of<const SOURCE>(a.red, a.red_pitch, y) + x, GROUP, third);
+    TILE items[3][GROUP];
+    UNROLL
+    for (int j = 0; j < GROUP; ++j) {
+        const float grey = (value_of(first[j], a.shift) - a.matrix[0]) * a.matrix[1];
+        if (IS_RGB) {
+            convert(grey, items[0][j]);
+            convert((value_of(second[j], a.shift) - a.matrix[0]) * a.matrix[1], items[1][j]);
+            convert((value_of(third[j], a.shift) - a.matrix[0]) * a.matrix[1], items[2][j]);
+            continue;
+        }
+        const float blue = value_of(second[j], a.shift) - a.matrix[2];
+        const float red = value_of(third[j], a.shift) - a.matrix[2];
+        convert(grey + a.matrix[3] * red, items[0][j]);
+        convert(grey + a.matrix[4] * blue + a.matrix[5] * red, items[1][j]);
+        convert(grey + a.matrix[6] * blue, items[2][j]);
+    }
+    TILE* to = tile + (long long)ty * a.tile_width + tx;
+    UNROLL
+    for (int plane = 0; plane < 3; ++plane)
+        store(to + (long long)plane * a.tile_height * a.tile_width, GROUP, items[plane]);
 }
 
 KERNEL(cut, CutArguments) {
     EACH_THREAD {
-        const int tx = (BLOCK_X * GROUPS_X + thread % GROUPS_X) * 4;
-        const int ty = BLOCK_Y * ROWS_Y + thread / GROUPS_X;
+        const int top = a.tops[BLOCK_Z], left = a.lefts[BLOCK_Z];
+        TILE* tile = (TILE*)a.tile + (long long)BLOCK_Z * 3 * a.tile_height * a.tile_width;
+        const int tx = (BLOCK_X * GROUPS_X + thread % GROUPS_X) * GROUP;
+        // Pairs begin at even rows of the frame.
+        const int ty = (BLOCK_Y * ROWS_Y + thread / GROUPS_X) * 2 - (top & 1);
+        const int x = left + tx;
+        const int y = top + ty;
         if (tx < a.tile_width && ty < a.tile_height) {
-            const int x = a.left + tx;
-            const int y = reflected(a.top + ty, a.height);
-            float values[4], grey[4];
-            load_codes(a, row_of<const SOURCE>(a.luma, a.luma_pitch, y), x, tx, grey);
-            UNROLL
-            for (int j = 0; j < 4; ++j) grey[j] = (grey[j] - a.matrix[0]) * a.matrix[1];
-            if (IS_RGB) {
-                store(a, tx, ty, 0, grey);
-                load_codes(a, row_of<const SOURCE>(a.blue, a.blue_pitch, y), x, tx, values);
-                UNROLL
-                for (int j = 0; j < 4; ++j) values[j] = (values[j] - a.matrix[0]) * a.matrix[1];
-                store(a, tx, ty, 1, values);
-                load_codes(a, row_of<const SOURCE>(a.red, a.red_pitch, y), x, tx, values);
-                UNROLL
-                for (int j = 0; j < 4; ++j) values[j] = (values[j] - a.matrix[0]) * a.matrix[1];
-                store(a, tx, ty, 2, values);
+            const bool is_whole = tx + GROUP <= a.tile_width && x + GROUP <= a.width;
+            const bool has_both = ty >= 0 && ty + 1 < a.tile_height && y + 1 < a.height;
+            if (HALVED_COLUMNS && is_whole && has_both && x % 2 == 0) {
+                if (a.is_aligned && x % GROUP == 0 && a.chroma_columns % 2 == 0)
+                    make_two_rows<true>(a, tile, tx, ty, x, y);
+                else
+                    make_two_rows<false>(a, tile, tx, ty, x, y);
             } else {
-                Chroma chroma[4];
-                const ChromaRows rows = chroma_rows(a, y);
-                if (HALVED_COLUMNS && x + 4 <= a.width) {
-                    if (x & 1)
-                        chroma_of_four<1>(a, rows, x, chroma);
+                for (int row = ty < 0 ? 1 : 0; row < 2 && ty + row < a.tile_height; ++row) {
+                    const int source_y = reflected(y + row, a.height);
+                    if (!HALVED_COLUMNS && is_whole)
+                        make_full_row(a, tile, tx, ty + row, x, source_y);
                     else
-                        chroma_of_four<0>(a, rows, x, chroma);
-                } else {
-                    UNROLL
-                    for (int j = 0; j < 4; ++j) chroma[j] = chroma_of_one(a, rows, reflected(x + j, a.width));
+                        make_one_row(a, tile, tx, ty + row, left, source_y);
                 }
-                UNROLL
-                for (int j = 0; j < 4; ++j) values[j] = grey[j] + a.matrix[3] * chroma[j].red;
-                store(a, tx, ty, 0, values);
-                UNROLL
-                for (int j = 0; j < 4; ++j)
-                    values[j] = grey[j] + a.matrix[4] * chroma[j].blue + a.matrix[5] * chroma[j].red;
-                store(a, tx, ty, 1, values);
-                UNROLL
-                for (int j = 0; j < 4; ++j) values[j] = grey[j] + a.matrix[6] * chroma[j].blue;
-                store(a, tx, ty, 2, values);
             }
         }
     }

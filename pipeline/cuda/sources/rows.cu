@@ -20,12 +20,12 @@ KERNEL(rows, RowArguments) {
             float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
             for (int tap = 0; tap < a.taps; ++tap) {
                 IMAGE items[4] = {};
-                load_four(from + tap * a.image_pitch, count, items);
+                load(from + tap * a.image_pitch, count, items);
                 const float weight = weights[tap];
                 UNROLL
                 for (int j = 0; j < 4; ++j) sum[j] += weight * decoded(widened(items[j]), a.curve);
             }
-            store_four((float*)a.out + BLOCK_Z * a.out_plane + y * a.out_pitch + x, count, sum);
+            store((float*)a.out + BLOCK_Z * a.out_plane + y * a.out_pitch + x, count, sum);
         }
     }
 }
