@@ -14,11 +14,12 @@ from typing import Any, Self
 
 from engines.gpu import Device
 from pipeline.decode.film_pass import EntryMissed
-from pipeline.decode.frame_index import FrameIndex
+from pipeline.decode.frame_index import EntryPoint, FrameIndex
 from pipeline.decode.nvdec_choice import check_film, open_gpu
 from pipeline.decode.nvdec_frames import Delivery, DeviceDelivery, HostDelivery
 from pipeline.decode.nvdec_pass import NvdecPass
 from pipeline.decode.nvdec_session import load_nvdec
+from pipeline.decode.nvdec_times import CHECKED_IMAGES, MAX_REORDERED_IMAGES
 from pipeline.decode.surfaces import SurfaceLayout
 from pipeline.device.pools import DevicePool
 from pipeline.frames import Frame, MediaInfo
@@ -107,7 +108,7 @@ class NvdecDecoder:
         self._end_pass()
 
     def _iterate(self, film_pass: NvdecPass, start: int, stop: int | None) -> Generator[Frame]:
-        entry = self._index.entry_before(start) if self._index is not None else None
+        entry = self._entry_before(start)
         if entry is not None:
             try:
                 yield from film_pass.frames(start, stop, entry=entry)
@@ -117,6 +118,14 @@ class NvdecDecoder:
             self._spent_count = film_pass.decoded_count
             self._pass = film_pass = self._make_pass()
         yield from film_pass.frames(start, stop)
+
+    def _entry_before(self, start: int) -> EntryPoint | None:
+        """Where to begin, so that the parser has come to trust times before the index ends in doubt of them."""
+        if self._index is None:
+            return None
+        if self._index.doubt:
+            start = min(start, len(self._index.pts) - CHECKED_IMAGES - MAX_REORDERED_IMAGES)
+        return self._index.entry_before(start)
 
     def _make_pass(self) -> NvdecPass:
         return NvdecPass(self.info, device=self._device, library=self._library, open_delivery=self._open_delivery)

@@ -111,7 +111,7 @@ def _check_abilities(info: MediaInfo, *, device: Device, library: Any) -> None:
     except library_errors(library) as exc:
         raise _refusal(info, f"NVDEC cannot be asked what it decodes: {first_line(exc)}") from exc
     finally:
-        device.make_current()  # asking makes a context of its own and leaves the thread without one
+        device.make_current()  # older releases (not 2.2.4) ask in a context of their own and leave the thread without
     if not abilities["supported"]:
         raise _refusal(info, f"{device.name} does not decode {video.codec} of {depth} bits")
     smallest = abilities["width_min"], abilities["height_min"]
@@ -157,7 +157,7 @@ def _compare(info: MediaInfo, *, device: Device, library: Any) -> None:
                 raise _refusal(
                     info,
                     f"NVDEC decodes image {ours.stamp.index} otherwise than libav, by up to {difference} codes"
-                    " (cropping at the left or top edge does this)",
+                    " (cropping at the left or top edge may do this)",
                 )
     logger.debug("%s: NVDEC gives the same first %d images as libav", info.path, len(found))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
 from typing import Any
@@ -19,37 +18,33 @@ from pipeline.decode.container import error_text, open_media
 from pipeline.decode.film_pass import EntryMissed
 from pipeline.decode.frame_index import CONTAINERS_WITHOUT_PTS, EntryPoint
 from pipeline.decode.image_size import ImageSizeWatch
-from pipeline.decode.losses import Losses
+from pipeline.decode.losses import CODECS_WITH_HIDDEN_FRAMES, Losses
 from pipeline.decode.nvdec_choice import CODECS
 from pipeline.decode.nvdec_frames import Delivery
 from pipeline.decode.nvdec_session import NvdecFailed, NvdecSession, Surface
+from pipeline.decode.nvdec_times import Beginning, SentPacket, SentPackets, TimesOutOfOrder
 from pipeline.decode.packets import read_packets, read_packets_from, select_stream
 from pipeline.decode.surfaces import SurfaceLayout
 from pipeline.decode.timeline import Timeline
 from pipeline.device.streams import open_stream
 from pipeline.errors import MediaError, UnsupportedMedia
 from pipeline.frames import Frame, FrameStamp, MediaInfo
+from pipeline.show.wording import format_count
 
 START_CODE_FILTERS = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 """libav's filters that give packets start codes and parameter sets, which NVDEC wants, where a container leaves them
 out; packets that have them pass unchanged."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sent:
-    """What the container says about a packet that the decoder has."""
-
-    pts: int | None
-    duration: int
-    is_wanted: bool
-    """Not cut off by an edit list, and not shown before the entry point."""
+ENTRY_FILTERS = START_CODE_FILTERS | {"h264": "h264_mp4toannexb,dump_extra=freq=keyframe"}
+"""The same where decoding begins within a film: that for H.264 gives parameter sets to IDR pictures alone, and a
+recovery point needs them too."""
 
 
 class NvdecPass:
     """One reading of a film, from its beginning or from an entry point.
 
-    NVDEC conceals damage within pictures without a word, so ``damage`` names what the container shows: packets marked
-    as damaged, frames that are missing, a file that ends early.
+    NVDEC conceals damage within pictures without a word, so ``damage`` names what can be seen from outside: packets
+    marked as damaged, images that do not come, a file that ends early.
 
     Args:
         info: The film.
@@ -75,7 +70,9 @@ class NvdecPass:
             is_in_decode_order=info.container in CONTAINERS_WITHOUT_PTS,
         )
         self._losses = Losses(info)
-        self._sent: dict[int, _Sent] = {}
+        self._sent: SentPackets | None = None
+        self._beginning = Beginning(video.codec)
+        self._may_lead = True  # pictures that lead the entry point come before all others
         self._sent_count = self._passed_count = self._failed_count = self._returned_count = 0
         self.decoded_count = 0
         """Frames that the decoder gave, those that were dropped included."""
@@ -126,14 +123,15 @@ class NvdecPass:
         except NvdecFailed as exc:
             raise self._failure(exc) from exc
 
-    def _decode(self, session: NvdecSession, entry: EntryPoint | None) -> Iterator[tuple[Surface, _Sent]]:
+    def _decode(self, session: NvdecSession, entry: EntryPoint | None) -> Iterator[tuple[Surface, SentPacket]]:
         """All wanted images in display order, from the entry point's on; each valid until the next is asked for."""
         self._passed_count = entry.packets_before if entry is not None else 0
         with open_media(self._info.path) as container:
             stream = select_stream(container, self._info, threads=1)
             codec = stream.codec_context.codec
             sizes = ImageSizeWatch(self._info, decoder=codec.name)
-            name = START_CODE_FILTERS.get(self._info.video.codec)
+            filters = START_CODE_FILTERS if entry is None else ENTRY_FILTERS
+            name = filters.get(self._info.video.codec)
             bitstream = BitStreamFilterContext(name, stream) if name is not None else None
             if entry is None:
                 packets = read_packets(container, stream, on_error=self._losses.add)
@@ -141,15 +139,16 @@ class NvdecPass:
                 packets = self._packets_from(
                     entry, read_packets_from(container, stream, entry, on_error=self._losses.add)
                 )
-            for tag, packet in enumerate(packets):
+            for packet in packets:
                 if packet.size:
-                    yield from self._decode_packet(
-                        session, packet, tag=tag, bitstream=bitstream, sizes=sizes, entry=entry
-                    )
-            yield from self._shown(session, None, tag=0, entry=entry)
+                    yield from self._decode_packet(session, packet, bitstream=bitstream, sizes=sizes, entry=entry)
+            yield from self._shown(session, None, entry=entry)
+        if entry is not None and not self._returned_count:
+            raise EntryMissed(f"frame {entry.frame} cannot be decoded on its own")
+        missing_count = self._note_missing(codec.canonical_name)
         self._losses.check_counts(
             read_count=self._sent_count + self._passed_count,
-            silent_count=self._sent_count - self._failed_count - self._returned_count,
+            silent_count=self._sent_count - self._failed_count - self._returned_count - missing_count,
             codec=codec.canonical_name,
             is_intra_only=codec.intra_only,
         )
@@ -175,16 +174,18 @@ class NvdecPass:
         session: NvdecSession,
         packet: Packet[VideoStream],
         *,
-        tag: int,
         bitstream: BitStreamFilterContext | None,
         sizes: ImageSizeWatch,
         entry: EntryPoint | None,
-    ) -> Iterator[tuple[Surface, _Sent]]:
-        """Send one packet; what it leads is yielded before the next one is sent."""
+    ) -> Iterator[tuple[Surface, SentPacket]]:
+        """Send one packet; what it leads to is yielded before the next one is sent."""
         pts, is_key = packet.pts, packet.is_keyframe  # the filter below takes them out of the packet
-        # pictures that lead the entry point come before all others; later on a clock may be set back
-        is_leading = entry is not None and not self._returned_count and pts is not None and pts < entry.pts
-        sent = _Sent(pts=pts, duration=packet.duration or 0, is_wanted=not (is_leading or packet.is_discard))
+        is_leading = self._leads(entry, pts)
+        sent = SentPacket(
+            pts=None if self._info.container in CONTAINERS_WITHOUT_PTS else pts,
+            duration=packet.duration or 0,
+            is_wanted=not (is_leading or packet.is_discard),
+        )
         if sent.is_wanted:
             self._sent_count += 1
             self._timeline.feed(pts)
@@ -192,7 +193,6 @@ class NvdecPass:
             self._passed_count += 1
         if packet.is_corrupt and not is_leading:
             self._losses.add("a packet is damaged", pts=pts)
-        self._sent[tag] = sent
         try:
             units = [packet] if bitstream is None else bitstream.filter(packet)
         except av.error.FFmpegError as exc:
@@ -200,14 +200,51 @@ class NvdecPass:
             self._timeline.drop(pts)
             self._losses.add(f"a packet cannot be decoded ({error_text(exc)})", pts=pts)
             return
+        if not units or (not self._beginning.is_over and self._beginning.leaves_out(bytes(units[0]))):
+            return
+        tag = self._note_sent(sent)
         for unit in units:
             if is_key:
                 sizes.check(bytes(unit), clock=self._losses.clock(pts or 0))
             yield from self._shown(session, unit, tag=tag, entry=entry)
 
+    def _leads(self, entry: EntryPoint | None, pts: int | None) -> bool:
+        """Whether a packet is shown before the entry point. Call once for each, in decoding order."""
+        if entry is None or pts is None:
+            return False
+        self._may_lead &= pts <= entry.pts  # later on a clock may be set back
+        return self._may_lead and pts < entry.pts
+
+    def _note_sent(self, sent: SentPacket) -> int:
+        """The tag to send with a packet."""
+        if self._sent is None:
+            self._sent = SentPackets(has_times=sent.pts is not None)
+        try:
+            return self._sent.add(sent)
+        except TimesOutOfOrder as exc:
+            clock = self._losses.clock(sent.pts) if sent.pts is not None else "its first images"
+            raise UnsupportedMedia(
+                f"{self._info.path}: NVDEC's images cannot be told apart: {exc}, at {clock}",
+                path=self._info.path,
+                hint="use decode.kind: libav",
+            ) from exc
+
+    def _note_missing(self, codec: str) -> int:
+        """Note images that should have come and did not; returns their number."""
+        if self._sent is None or codec in CODECS_WITH_HIDDEN_FRAMES:
+            return 0
+        missing = self._sent.missing()
+        if missing:
+            times = [sent.pts for sent in missing if sent.pts is not None]
+            self._losses.add(
+                f"{format_count(len(missing), 'packet')} without an image from NVDEC,",
+                pts=min(times) if times else None,
+            )
+        return len(missing)
+
     def _shown(
-        self, session: NvdecSession, packet: Packet[Any] | None, *, tag: int, entry: EntryPoint | None
-    ) -> Iterator[tuple[Surface, _Sent]]:
+        self, session: NvdecSession, packet: Packet[Any] | None, *, tag: int = 0, entry: EntryPoint | None
+    ) -> Iterator[tuple[Surface, SentPacket]]:
         """Decode and yield what can be shown, in display order."""
         try:
             surfaces = session.decode(packet, tag=tag)
@@ -215,7 +252,9 @@ class NvdecPass:
             raise self._failure(exc) from exc
         for surface in surfaces:
             self.decoded_count += 1
-            sent = self._sent.pop(surface.tag, _Sent(pts=None, duration=0, is_wanted=True))
+            sent = self._sent.take(surface.tag) if self._sent is not None else None
+            if sent is None:
+                sent = SentPacket(pts=None, duration=0, is_wanted=True)
             if not sent.is_wanted:
                 continue
             if entry is not None and not self._returned_count and sent.pts != entry.pts:

@@ -4,10 +4,8 @@ Written against PyNvVideoCodec 2.2.4. What its documentation does not say, and m
 
 - A surface lies in the decoder's own memory and is overwritten by the next call of ``Decode``: whatever reads it is put
   into the decoder's stream before that, which orders the two without the host.
-- The time of a packet is documented to come back with the picture that it holds, so a packet's number is sent in its
-  place: exact for any time base, and for packets that have no time. On an H200 that is not so: with B-frames, the
-  second image shown came back with the number of the second packet sent. Until that is understood, ``check_nvdec``
-  refuses such films, and ``auto`` does not take NVDEC.
+- The time of a packet comes back with the picture that it holds only if times rise in display order; how what is sent
+  there is chosen is told in ``pipeline.decode.nvdec_times``.
 - The session has no ``close``: it ends with the object.
 """
 
@@ -44,7 +42,7 @@ class Surface:
     pointer: int
     """Device address of ``SurfaceLayout``'s block."""
     tag: int
-    """The number that was sent with its packet; one that never was if the library made it up."""
+    """The number that was sent with its packet (see ``decode``); one that never was if the library made it up."""
     height: int
     """Rows of luma."""
     columns: int
@@ -122,7 +120,7 @@ class NvdecSession:
 
         Args:
             packet: In the form that NVDEC takes (start codes for H.264 and HEVC), not empty; None to drain.
-            tag: Comes back with the picture.
+            tag: Comes back with the picture, provided that tags rise in display order.
 
         Returns:
             What can be shown now, in display order; overwritten by the next call.

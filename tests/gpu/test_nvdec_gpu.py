@@ -46,6 +46,15 @@ FILMS: dict[str, Callable[[Path], Path]] = {
     "h264.mkv": lambda path: media.write_counter_video(path, frames=40, height=272, width=480, b_frames=3),
     "h264.ts": lambda path: media.write_counter_video(path, frames=20, height=272, width=480, b_frames=2),
     "bare.h264": lambda path: media.write_without_timestamps(path, b_frames=2),
+    "b.avi": lambda path: media.write_counter_video(path, frames=40, height=272, width=480, b_frames=2),
+    "open.mkv": lambda path: media.write_counter_video(
+        path,
+        frames=40,
+        height=272,
+        width=480,
+        b_frames=3,
+        options={"x264-params": "keyint=12:min-keyint=12:scenecut=0:open-gop=1"},
+    ),
     "vfr.mkv": media.write_vfr,
     "late.mp4": media.write_late_start,
     "530.mp4": lambda path: media.write_counter_video(path, frames=5, height=530, width=640),
@@ -60,6 +69,14 @@ FILMS: dict[str, Callable[[Path], Path]] = {
     ),
     "vp9.webm": lambda path: media.write_counter_video(
         path, frames=40, height=272, width=480, codec="libvpx-vp9", keyframe_interval=12
+    ),
+    "hidden.webm": lambda path: media.write_counter_video(
+        path,
+        frames=40,
+        height=272,
+        width=480,
+        codec="libvpx-vp9",
+        options={"deadline": "good", "cpu-used": "4", "auto-alt-ref": "1", "lag-in-frames": "16"},
     ),
     "odd.webm": lambda path: media.write_counter_video(path, frames=8, height=201, width=333, codec="libvpx-vp9"),
 }
@@ -153,7 +170,41 @@ def test_10_bit_h264_is_taken_only_if_the_gpu_decodes_it_alike(tmp_path: Path, d
         assert "h264" in choice.reason
 
 
-@pytest.mark.parametrize("name", ["h264.mp4", "hevc.mkv", "vp9.webm"])
+def test_mpeg2_is_within_the_codes_that_its_transform_leaves_open(tmp_path: Path, device: CudaDevice) -> None:
+    info = probe_media(
+        media.write_counter_video(
+            tmp_path / "film.mkv",
+            codec="mpeg2video",
+            frames=40,
+            height=272,
+            width=480,
+            b_frames=2,
+            keyframe_interval=12,
+        )
+    )
+    check_nvdec(info, device=device)
+    with LibavDecoder(info) as software, NvdecDecoder(info, device=device) as hardware:
+        for expected, frame in zip(software.frames(), hardware.frames(), strict=True):
+            assert frame.stamp == expected.stamp
+            assert media.read_counter(frame) == frame.stamp.index
+        assert hardware.damage is None
+
+
+def test_a_clock_set_back_later_on_is_passed_on_as_by_software(tmp_path: Path, device: CudaDevice) -> None:
+    info = probe_media(media.write_clock_set_back(tmp_path / "film.ts", first_frames=40, height=272, width=480))
+    with LibavDecoder(info) as software, NvdecDecoder(info, device=device) as hardware:
+        for expected, frame in zip(software.frames(), hardware.frames(), strict=True):
+            assert frame.stamp == expected.stamp
+            assert media.read_counter(frame) == media.read_counter(expected)
+
+
+def test_a_clock_set_back_within_the_first_images_is_left_to_software(tmp_path: Path, device: CudaDevice) -> None:
+    info = probe_media(media.write_clock_set_back(tmp_path / "film.ts", first_frames=10, height=272, width=480))
+    choice = choose_decoder("auto", info, device=device)
+    assert choice.kind == "libav", choice.reason
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "open.mkv", "hevc.mkv", "mpeg2.mkv", "vp9.webm"])
 def test_entering_at_a_frame_gives_the_rest_of_the_film(tmp_path: Path, device: CudaDevice, name: str) -> None:
     path = tmp_path / name
     if name == "hevc.mkv":
@@ -164,8 +215,11 @@ def test_entering_at_a_frame_gives_the_rest_of_the_film(tmp_path: Path, device: 
             width=480,
             options={"x265-params": "keyint=12:min-keyint=12:scenecut=0:open-gop=1"},
         )
+    elif name == "open.mkv":
+        options = {"x264-params": "keyint=12:min-keyint=12:scenecut=0:open-gop=1"}
+        media.write_counter_video(path, frames=60, height=272, width=480, b_frames=3, options=options)
     else:
-        codec = "libvpx-vp9" if name == "vp9.webm" else "libx264"
+        codec = {"vp9.webm": "libvpx-vp9", "mpeg2.mkv": "mpeg2video"}.get(name, "libx264")
         media.write_counter_video(
             path,
             frames=60,
@@ -173,7 +227,7 @@ def test_entering_at_a_frame_gives_the_rest_of_the_film(tmp_path: Path, device: 
             width=480,
             codec=codec,
             keyframe_interval=12,
-            b_frames=2 if codec == "libx264" else 0,
+            b_frames=0 if codec == "libvpx-vp9" else 2,
         )
     info = probe_media(path)
     with NvdecDecoder(info, device=device) as decoder:

@@ -487,6 +487,26 @@ def write_size_change(path: Path) -> Path:
     return path
 
 
+def write_clock_set_back(path: Path, *, first_frames: int, **options: Any) -> Path:
+    """Two recordings in one transport stream; the clock begins anew where the second one does, which has 24 frames."""
+    parts = [
+        write_counter_video(
+            path.with_name(f"part{number}-{path.name}"),
+            frames=frames,
+            keyframe_interval=8,
+            b_frames=2,
+            first_index=first,
+            container_format="mpegts",
+            **options,
+        )
+        for number, (first, frames) in enumerate(((0, first_frames), (first_frames, 24)))
+    ]
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    for part in parts:
+        part.unlink()
+    return path
+
+
 def truncate_copy(source: Path, path: Path, *, fraction: float) -> Path:
     """The first ``fraction`` of a file's bytes."""
     content = source.read_bytes()

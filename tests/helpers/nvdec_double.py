@@ -7,8 +7,12 @@ purpose, because it is easily got wrong:
 - Surfaces lie in the decoder's own slots, and every ``Decode`` begins again at the first one. They are written when the
   stream gets there, not before; the ``FakeGpu`` finds whoever reads them in another order.
 - The bitstream is read from the address in ``PacketData`` during the call.
-- Images are cut to the display size from the coded image's upper left corner, wherever the display area lies.
+- Images are cut to the display size from the coded image's upper left corner; where the display area does not begin
+  there, they are not cut at all.
 - A smaller image within a stream is scaled to the first one's size; a larger one is refused.
+- Times do not always come back with the picture that they were sent with, see ``ParserTimes``.
+- Pictures that look past the beginning of an HEVC stream are decoded and not shown, those of an MPEG-2 stream are not
+  decoded. Those of an H.264 stream are shown here, damaged; not yet seen on hardware.
 - There is no ``close``; a decoder ends with its last reference, and ``open_sessions`` counts those that have not.
 """
 
@@ -30,6 +34,9 @@ LIBAV_NAMES = {"H264": "h264", "HEVC": "hevc", "VP8": "vp8", "VP9": "vp9", "AV1"
 
 IGNORE_CROP = 1 << 16
 """AV_CODEC_FLAG2_IGNORE_CROP of libavcodec."""
+
+OUTPUT_CORRUPT = 1 << 3
+"""AV_CODEC_FLAG_OUTPUT_CORRUPT of libavcodec."""
 
 
 class PyNvVCException(Exception):
@@ -87,6 +94,7 @@ class NvdecLibrary:
         refused: (codec, bits) that the GPU cannot decode.
         alter: Called with each image (NV12 or P016 rows) before it is written: for decoders that get it wrong.
         fail_after: Surfaces after which decoding fails.
+        lost: Numbers of images, in display order, that each session decodes but does not show.
     """
 
     PyNvVCException = PyNvVCException
@@ -105,11 +113,13 @@ class NvdecLibrary:
         refused: frozenset[tuple[str, int]] = frozenset({("H264", 10), ("AV1", 8)}),
         alter: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
         fail_after: int | None = None,
+        lost: frozenset[int] = frozenset(),
     ) -> None:
         self.gpu = gpu
         self.refused = refused
         self.alter = alter
         self.fail_after = fail_after
+        self.lost = lost
         self.open_sessions = 0
         self.opened_count = 0
         self.decoded_count = 0
@@ -156,6 +166,46 @@ class NvdecLibrary:
         return Handle(Session(self, LIBAV_NAMES[codec.name], cudastream))
 
 
+class ParserTimes:
+    """What NVIDIA's parser does with times: it repairs them until it has seen that they rise in display order.
+
+    While the first 16 pictures are shown, a time that is later than one of a waiting picture changes places with it,
+    and then so do all after it. As seen on an H200. Source: ``VulkanVideoDecoder::display_picture`` in NVIDIA's open
+    parser (github.com/KhronosGroup/Vulkan-Video-Samples).
+    """
+
+    WAITING = 32
+    """Pictures that may wait; who is older than so many was never shown (there: its buffer has been used again)."""
+
+    def __init__(self) -> None:
+        self._sent_count = 0
+        self._waiting: dict[int, int] = {}  # number of a packet: time that its picture will get
+        self._checks_left = 16
+        self._is_repairing = False
+
+    def send(self, time: int) -> int:
+        """Number of the next packet."""
+        self._sent_count += 1
+        self._waiting[self._sent_count] = time
+        self._waiting.pop(self._sent_count - self.WAITING, None)
+        return self._sent_count
+
+    def forget(self, number: int) -> None:
+        """A packet turned out to hold no picture."""
+        self._waiting.pop(number, None)
+
+    def show(self, number: int) -> int:
+        """The time that comes with the picture of a packet."""
+        time = self._waiting.pop(number)
+        if self._is_repairing or self._checks_left:
+            earliest = min(self._waiting, key=self._waiting.__getitem__, default=None)
+            if earliest is not None and self._waiting[earliest] < time:
+                self._is_repairing = True
+                self._waiting[earliest], time = time, self._waiting[earliest]
+            self._checks_left = max(0, self._checks_left - 1)
+        return time
+
+
 class Handle:
     """The library's ``PyNvDecoder``: what it is made of has no Python frames that an error could keep alive."""
 
@@ -178,6 +228,10 @@ class Session:
         self._shown = _make_context(codec)  # cropped: tells the display size
         self._coded = _make_context(codec)
         self._coded.flags2 |= IGNORE_CROP
+        self._times = ParserTimes()
+        self._shown_count = 0
+        self._anchor_count = 0
+        self._codec = codec
         library.open_sessions += 1
         library.opened_count += 1
 
@@ -202,21 +256,38 @@ class Session:
 
     def _images(self, payload: bytes | None, tag: int) -> list[tuple[Any, int]]:
         images = []
+        number = self._times.send(tag) if payload is not None else 0
+        if self._codec.startswith("mpeg") and payload is not None and not self._has_references(payload):
+            self._times.forget(number)
+        cropped: Any = None
         for context, is_coded in ((self._shown, False), (self._coded, True)):
             fed = None
             if payload is not None:
                 fed = av.Packet(payload)
-                fed.pts = tag
+                fed.pts = number
             try:
                 decoded = context.decode(fed)
             except av.error.FFmpegError:
+                self._times.forget(number)
                 continue  # concealed: nothing is said
             for image in decoded:
                 if is_coded:
-                    images.append((image, image.pts))
-                elif self._display is None:
-                    self._display = (image.height, image.width)
+                    self._shown_count += 1
+                    if self._shown_count - 1 not in self._library.lost:
+                        images.append((image, self._times.show(image.pts)))
+                elif self._display is None and cropped is None:
+                    cropped = image
+        if cropped is not None and self._display is None:
+            self._display = _display_size(cropped, coded=images[0][0])
         return images
+
+    def _has_references(self, payload: bytes) -> bool:
+        """Whether an MPEG picture can be decoded; B-pictures need two others before them."""
+        picture = payload.find(b"\0\0\1\0")
+        if picture >= 0 and payload[picture + 5] >> 3 & 7 == 3:
+            return self._anchor_count >= 2
+        self._anchor_count += 1
+        return True
 
     def _write(self, number: int, image: Any, tag: int) -> DecodedFrame:
         assert self._display is not None
@@ -250,7 +321,20 @@ class Session:
 def _make_context(codec: str) -> Any:
     context: Any = av.CodecContext.create(codec, "r")
     context.thread_count = 1
+    context.flags |= OUTPUT_CORRUPT
     return context
+
+
+def _display_size(cropped: Any, *, coded: Any) -> tuple[int, int]:
+    """(height, width) that the library takes for the display size."""
+    ours, theirs = (
+        np.frombuffer(image.planes[0], dtype=np.uint8).reshape(-1, image.planes[0].line_size)
+        for image in (cropped, coded)
+    )
+    row_bytes = cropped.width * (2 if cropped.format.components[0].bits > 8 else 1)
+    begins_alike = np.array_equal(ours[: cropped.height, :row_bytes], theirs[: cropped.height, :row_bytes])
+    image = cropped if begins_alike else coded
+    return image.height, image.width
 
 
 def _interleave(image: Any, *, height: int, width: int) -> NDArray[Any]:

@@ -198,7 +198,7 @@ def test_the_double_finds_a_surface_that_is_read_too_late(gpu, library, tmp_path
     other.close()
 
 
-@pytest.mark.parametrize("name", ["b.mkv", "vp9.webm", "hdr.mkv"])
+@pytest.mark.parametrize("name", ["b.mkv", "open.mkv", "open.ts", "mpeg2.mkv", "vp9.webm", "hdr.mkv"])
 def test_entering_at_a_frame_gives_the_rest_of_the_film(tmp_path, gpu, library, name):
     path = tmp_path / name
     if name == "hdr.mkv":
@@ -206,9 +206,12 @@ def test_entering_at_a_frame_gives_the_rest_of_the_film(tmp_path, gpu, library, 
         media.write_counter_video(
             path, frames=40, codec="libx265", pixel_format="yuv420p10le", b_frames=2, options=options
         )
+    elif name.startswith("open"):  # key frames are recovery points, not IDR pictures
+        options = {"x264-params": "keyint=8:min-keyint=8:scenecut=0:open-gop=1"}
+        media.write_counter_video(path, frames=40, b_frames=2, options=options)
     else:
-        codec = "libvpx-vp9" if name.startswith("vp9") else "libx264"
-        b_frames = 2 if codec == "libx264" else 0
+        codec = {"vp9.webm": "libvpx-vp9", "mpeg2.mkv": "mpeg2video"}.get(name, "libx264")
+        b_frames = 0 if codec == "libvpx-vp9" else 2
         media.write_counter_video(path, frames=40, b_frames=b_frames, keyframe_interval=8, codec=codec)
     info = probe_media(path)
     index = build_frame_index(info)
@@ -220,6 +223,46 @@ def test_entering_at_a_frame_gives_the_rest_of_the_film(tmp_path, gpu, library, 
             assert [[p.tobytes() for p in frame.planes] for frame in frames] == whole.planes[start:]
             assert decoder.damage is None
         assert decoder.decoded_count <= 40 - 32 + 2, "what comes before the last key frame is not decoded"
+
+
+def test_a_pass_begins_well_before_the_index_ends_in_doubt(tmp_path, gpu, library):
+    """The parser trusts times after 16 images only: a clock set back sooner would mix them up."""
+    info = probe_media(media.write_counter_video(tmp_path / "film.mkv", frames=60, b_frames=2, keyframe_interval=8))
+    index = build_frame_index(info)
+    doubtful = replace(index, doubt="a packet has no presentation time")
+    for known, begin in ((index, 56), (doubtful, 24)):
+        with NvdecDecoder(info, device=gpu, library=library, index=known) as decoder:
+            assert [media.read_counter(frame) for frame in decoder.frames(58)] == [58, 59]
+            assert decoder.decoded_count == 60 - begin
+
+
+def test_a_clock_set_back_later_on_is_passed_on_as_by_software(tmp_path, gpu, library):
+    info = probe_media(media.write_clock_set_back(tmp_path / "film.ts", first_frames=40))
+    expected = decode_all(LibavDecoder(info, threads=1))
+    assert any("clock set back" in note for note in expected.notes)
+    found = decode_all(NvdecDecoder(info, device=gpu, library=library))
+    assert (found.stamps, found.planes) == (expected.stamps, expected.planes)
+
+
+def test_a_clock_set_back_within_the_first_images_goes_to_software(tmp_path, gpu, library, monkeypatch):
+    info = probe_media(media.write_clock_set_back(tmp_path / "film.ts", first_frames=10))
+    assert "cannot be told apart: the clock is set back" in refused(info, gpu, library, monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["film.mkv", "film.h264"])
+def test_an_image_that_does_not_come_is_a_loss_and_moves_no_other(tmp_path, gpu, name):
+    path = media.write_counter_video(
+        tmp_path / name, frames=40, b_frames=2, container_format="h264" if name.endswith("h264") else None
+    )
+    info = probe_media(path)
+    whole = decode_all(LibavDecoder(info, threads=1))
+    found = decode_all(NvdecDecoder(info, device=gpu, library=NvdecLibrary(gpu, lost=frozenset({21}))))
+    assert "1 packet without an image from NVDEC" in found.damage
+    assert found.planes == whole.planes[:21] + whole.planes[22:]
+    assert found.notes == whole.notes or name == "film.h264"  # counts the images that have no time
+    if name == "film.mkv":
+        assert [stamp.pts for stamp in found.stamps] == [s.pts for s in whole.stamps[:21] + whole.stamps[22:]]
+        assert "near 0.840 s" in found.damage
 
 
 def test_an_index_of_another_film_is_refused(tmp_path, gpu, library):
@@ -325,13 +368,7 @@ def test_a_gpu_that_fails_is_not_hidden(tmp_path, gpu, library):
 # --- which films ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(autouse=True)
-def by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``auto`` as it will be."""
-    monkeypatch.setattr("pipeline.decode.NVDEC_BY_ITSELF", True)
-
-
-def test_auto_does_not_take_nvdec_yet(film, gpu, library, monkeypatch):
+def test_where_nvdec_may_not_be_taken_by_itself_the_reason_says_how_to_have_it(film, gpu, library, monkeypatch):
     monkeypatch.setattr("pipeline.decode.NVDEC_BY_ITSELF", False)
     choice = choose_decoder("auto", film, device=gpu)
     assert choice.kind == "libav"
@@ -391,7 +428,7 @@ def test_cropping_at_the_top_is_refused_because_nvdec_ignores_it(tmp_path, gpu, 
     path.write_bytes(b"".join(packets))
     info = probe_media(path)
     assert info.video.height == 64 - 6
-    assert "otherwise than libav" in refused(info, gpu, library, monkeypatch)
+    assert "images of 96x64 with 1 bytes a sample, not 96x58" in refused(info, gpu, library, monkeypatch)
 
 
 @pytest.mark.parametrize(("side", "pixels"), [("bottom", 6), ("right", 14)])
