@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,15 @@ class OrderedLease(Releasable, Protocol):
 
     def release(self, *, after: Awaitable | None = None) -> None:
         """Give the buffer back; whoever gets it next uses it only after ``after``. Exactly once."""
+        ...
+
+
+@runtime_checkable
+class ShareableLease(OrderedLease, Protocol):
+    """A lease whose buffer a second owner can hold on to, as ``pipeline.device.leases.DeviceLease``."""
+
+    def share(self) -> Releasable:
+        """Hold the buffer beyond ``release``. What this returns is released when nothing reads it any more."""
         ...
 
 
@@ -139,6 +148,21 @@ class Frame:
     def is_on_device(self) -> bool:
         """Whether the planes are in a GPU's memory."""
         return hasattr(self.planes[0], "pointer")
+
+    @property
+    def is_shareable(self) -> bool:
+        """Whether ``share`` can be called."""
+        return isinstance(self.lease, ShareableLease)
+
+    def share(self) -> Releasable:
+        """Hold the planes' buffer beyond ``release``, for a reader that says itself when it is done.
+
+        Raises:
+            TypeError: The planes are not in a buffer that can be held so.
+        """
+        if not isinstance(self.lease, ShareableLease):
+            raise TypeError(f"the planes of frame {self.stamp.index} are in no buffer that can be shared")
+        return self.lease.share()
 
     def release(self, *, after: Awaitable | None = None) -> None:
         """Give the planes' buffer back; the planes must not be touched afterwards.

@@ -238,7 +238,7 @@ class EncodeSink:
         with self._open_writer() as writer:
             for frame in items:
                 try:
-                    if frame.ready is not None:
+                    if frame.ready is not None and not frame.is_on_device:
                         frame.ready.wait()  # the one place where the host waits for a frame that a GPU made
                     writer.write(frame)
                 finally:

@@ -19,7 +19,13 @@ from pipeline.device.pools import DevicePool
 from pipeline.device.stitcher import DeviceStitcher
 from pipeline.device.tiler import DeviceTiler
 from pipeline.device.upscaler import DeviceUpscaler
-from pipeline.device.wiring import DeviceStages, make_frame_kernels, open_device_stages, open_planned_device
+from pipeline.device.wiring import (
+    DeviceStages,
+    KernelMaker,
+    make_frame_kernels,
+    open_device_stages,
+    open_planned_device,
+)
 from pipeline.errors import SetupError
 from pipeline.graph.pool import BufferPool, Pool
 from pipeline.lane_plan import decoder_threads
@@ -31,6 +37,9 @@ from pipeline.stages import DecodeSource, EncodeSink, Stitcher, Tiler, Upscaler
 if TYPE_CHECKING:
     from engines.gpu import Device
     from pipeline.decode.frame_index import FrameIndex
+
+GpuOpener = Callable[[JobPlan], "tuple[Device, KernelMaker]"]
+"""Opens the GPU of a plan and says what makes its kernels: a tool that watches a run hands in its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +54,8 @@ class Transforms:
     """The GPU on which frames are; None for the host."""
     surfaces: DevicePool | None = None
     """Where a hardware decoder puts its frames; None without one."""
+    encoder_device: Device | None = None
+    """The GPU in whose memory finished frames are handed on; None for the host's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +79,14 @@ class Wiring:
 
 
 @contextmanager
-def open_wiring(plan: JobPlan, runner: Runner, *, work: Path) -> Iterator[Wiring]:
+def open_wiring(plan: JobPlan, runner: Runner, *, work: Path, open_gpu: GpuOpener | None = None) -> Iterator[Wiring]:
     """Allocate the pools of a plan and make its stages.
 
     Args:
         plan: What to run.
         runner: Opened for the plan's tiles; stays the caller's.
         work: Folder for the segments; exists, unless nothing is written.
+        open_gpu: Used where frames are on a GPU; None: the plan's GPU and this program's kernels.
 
     Yields:
         The wiring. The pools are closed when the context is left.
@@ -83,25 +95,29 @@ def open_wiring(plan: JobPlan, runner: Runner, *, work: Path) -> Iterator[Wiring
         SetupError: The pools do not fit into memory, or frames are to be on a GPU that the runner does not take them
             from.
     """
-    with open_transforms(plan, runner) as transforms:
+    with open_transforms(plan, runner, open_gpu=open_gpu) as transforms:
+        device = transforms.encoder_device
         yield Wiring(
             source=DecodeSource(planned_decoder(plan, transforms=transforms)),
             tiler=transforms.tiler,
             upscaler=transforms.upscaler,
             stitcher=transforms.stitcher,
-            sink=EncodeSink(lambda: SegmentWriter(work, plan.encode, segment_frames=plan.segment_frames)),
+            sink=EncodeSink(
+                lambda: SegmentWriter(work, plan.encode, segment_frames=plan.segment_frames, device=device)
+            ),
             capacities=planned_capacities(plan),
             pools=transforms.pools,
         )
 
 
 @contextmanager
-def open_transforms(plan: JobPlan, runner: Runner) -> Iterator[Transforms]:
+def open_transforms(plan: JobPlan, runner: Runner, *, open_gpu: GpuOpener | None = None) -> Iterator[Transforms]:
     """Make the stages between decoder and encoder, where the plan wants the frames, with their pools.
 
     Args:
         plan: What to run.
         runner: Opened for the plan's tiles; stays the caller's.
+        open_gpu: As ``open_wiring`` says.
 
     Yields:
         The stages. Their pools are closed when the context is left.
@@ -110,7 +126,7 @@ def open_transforms(plan: JobPlan, runner: Runner) -> Iterator[Transforms]:
         SetupError: As ``open_wiring`` says.
     """
     if plan.is_on_gpu:
-        with _open_on_gpu(plan, runner) as stages:
+        with _open_on_gpu(plan, runner, open_gpu=open_gpu) as stages:
             yield Transforms(
                 tiler=stages.tiler,
                 upscaler=stages.upscaler,
@@ -118,6 +134,7 @@ def open_transforms(plan: JobPlan, runner: Runner) -> Iterator[Transforms]:
                 pools=stages.pools,
                 device=stages.device,
                 surfaces=stages.surfaces,
+                encoder_device=stages.device if plan.encodes_on_gpu else None,
             )
         return
     with ExitStack() as stack:
@@ -134,7 +151,7 @@ def open_transforms(plan: JobPlan, runner: Runner) -> Iterator[Transforms]:
 
 
 @contextmanager
-def _open_on_gpu(plan: JobPlan, runner: Runner) -> Iterator[DeviceStages]:
+def _open_on_gpu(plan: JobPlan, runner: Runner, *, open_gpu: GpuOpener | None) -> Iterator[DeviceStages]:
     """The GPU forms of the stages."""
     if not runner.spec.takes_device_arrays:
         raise SetupError(
@@ -144,15 +161,25 @@ def _open_on_gpu(plan: JobPlan, runner: Runner) -> Iterator[DeviceStages]:
             hint="set run.frames_on: cpu, or infer.backend: tensorrt or torch",
         )
     blend, resample = plan_joining(plan)
+    device, make_kernels = (open_gpu or open_planned_gpu)(plan)
     with open_device_stages(
         plan,
         runner,
-        device=open_planned_device(plan),
-        make_kernels=make_frame_kernels(),
+        device=device,
+        make_kernels=make_kernels,
         blend=blend,
         resample=resample,
     ) as stages:
         yield stages
+
+
+def open_planned_gpu(plan: JobPlan) -> tuple[Device, KernelMaker]:
+    """The GPU that a plan's network runs on, and what makes its kernels there.
+
+    Raises:
+        BackendUnavailable: There is no such GPU, or cuda-python is missing.
+    """
+    return open_planned_device(plan), make_frame_kernels()
 
 
 def planned_capacities(plan: JobPlan) -> tuple[int, int, int, int]:

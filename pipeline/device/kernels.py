@@ -18,23 +18,25 @@ class Kernels(Protocol):
         """Memory in which the tiles of a frame are joined; 0 where a frame is one tile."""
         ...
 
-    def cut(self, picture: DevicePicture, *, tile: int, out: int, stream: Stream) -> None:
-        """Make one tile of a frame.
+    def cut(self, picture: DevicePicture, *, tile: int, count: int = 1, out: int, stream: Stream) -> None:
+        """Make tiles of a frame.
 
         Args:
             picture: The frame's integer planes.
-            tile: Index into ``TileGrid.tiles``.
-            out: Address of (3, tile height, tile width) R'G'B' in the engine's type; written whole.
+            tile: Index of the first into ``TileGrid.tiles``.
+            count: Number of tiles, >= 1, in the grid's order.
+            out: Address of (count, 3, tile height, tile width) R'G'B' in the engine's type; written whole.
             stream: Where it is enqueued.
         """
         ...
 
-    def blend(self, tile_pointer: int, *, tile: int, canvas: int, stream: Stream) -> None:
-        """Put one enlarged tile on the canvas; the tiles of a frame come in the grid's order.
+    def blend(self, tile_pointer: int, *, tile: int, count: int = 1, canvas: int, stream: Stream) -> None:
+        """Put enlarged tiles on the canvas; the tiles of a frame come in the grid's order.
 
         Args:
-            tile_pointer: Address of (3, s * tile height, s * tile width).
-            tile: Index into ``TileGrid.tiles``.
+            tile_pointer: Address of (count, 3, s * tile height, s * tile width).
+            tile: Index of the first into ``TileGrid.tiles``.
+            count: Number of tiles, >= 1.
             canvas: Address of ``canvas_bytes``.
             stream: Where it is enqueued.
         """

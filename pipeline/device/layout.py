@@ -27,12 +27,19 @@ FLOAT_ROW_PX = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlaneLayout:
-    """Three planes, one after the other, each row padded to ``PITCH_BYTES``. One copy moves them all."""
+    """Planes one after the other, each row padded to ``PITCH_BYTES``. One copy moves them all."""
 
     format: SampleFormat
     height: int
     """Of the image, pixels."""
     width: int
+    is_surface: bool = False
+    """As hardware encoders read it (NV12, P010), instead of three planes: luma, and directly behind it at the same
+    pitch Cb and Cr by turns; samples of more than 8 bits in the upper bits of their 16. 4:2:0 only."""
+
+    def __post_init__(self) -> None:
+        if self.is_surface and self.format.subsampling != "420":
+            raise ValueError(f"a surface is 4:2:0, not {self.format.subsampling}")
 
     @property
     def bytes(self) -> int:
@@ -41,45 +48,50 @@ class PlaneLayout:
         return start + pitch * rows
 
     def on_host(self, block: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:
-        """See a block of host memory as three planes.
+        """See a block of host memory as planes.
 
         Args:
             block: 1-D uint8, at least ``bytes`` long; stays the owner.
 
         Returns:
-            Three 2-D views of ``format.dtype`` with the shapes of ``format.plane_shapes``; rows contiguous.
+            2-D views of ``format.dtype``, three with the shapes of ``format.plane_shapes`` or a surface's two; rows
+            contiguous.
         """
         planes = []
-        shapes = self.format.plane_shapes(height=self.height, width=self.width)
-        for (start, pitch, rows), (_, columns) in zip(self._spans(), shapes, strict=True):
+        for (start, pitch, rows), (_, columns) in zip(self._spans(), self._shapes(), strict=True):
             padded = block[start : start + rows * pitch].view(self.format.dtype).reshape(rows, -1)
             planes.append(padded[:, :columns])
         return tuple(planes)
 
     def on_device(self, pointer: int) -> DevicePicture:
-        """See a block of device memory as three planes.
+        """See a block of device memory as planes.
 
         Args:
             pointer: Its address.
         """
         from pipeline.cuda import DevicePicture, DevicePlane
 
-        shapes = self.format.plane_shapes(height=self.height, width=self.width)
         return DevicePicture(
             planes=tuple(
                 DevicePlane(pointer=pointer + start, pitch_bytes=pitch, height=rows, width=columns)
-                for (start, pitch, _), (rows, columns) in zip(self._spans(), shapes, strict=True)
+                for (start, pitch, _), (rows, columns) in zip(self._spans(), self._shapes(), strict=True)
             ),
             format=self.format,
+            msb_aligned=self.is_surface and self.format.bit_depth > 8,
         )
+
+    def _shapes(self) -> tuple[tuple[int, int], ...]:
+        """(rows, samples per row) of each plane."""
+        luma, chroma, other = self.format.plane_shapes(height=self.height, width=self.width)
+        return (luma, (chroma[0], 2 * chroma[1])) if self.is_surface else (luma, chroma, other)
 
     def _spans(self) -> list[tuple[int, int, int]]:
         """(first byte, bytes per row, rows) of each plane."""
         spans = []
         start = 0
         itemsize = np.dtype(self.format.dtype).itemsize
-        for rows, columns in self.format.plane_shapes(height=self.height, width=self.width):
+        for rows, columns in self._shapes():
             pitch = round_up(columns * itemsize, PITCH_BYTES)
             spans.append((start, pitch, rows))
-            start = round_up(start + pitch * rows, PLANE_BYTES)
+            start = round_up(start + pitch * rows, 1 if self.is_surface else PLANE_BYTES)
         return spans

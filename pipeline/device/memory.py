@@ -40,7 +40,8 @@ def _remedy(plan: JobPlan, *, free_bytes: int) -> str:
     """The largest tile with which the pools would fit, or what else helps."""
     from pipeline.budget import limit_tiles
 
-    otherwise = "set run.frames_on: cpu, or free memory of the GPU"
+    fewer = f"run.lanes below {plan.lanes} or " if plan.lanes > 1 else ""
+    otherwise = f"set {fewer}run.frames_on: cpu, or free memory of the GPU"
     tile_bytes = sum(plan.pool(name).bytes for name in ("tiles in", "tiles out"))
     canvas_bytes = 3 * 4 * plan.grid.height * plan.grid.width * plan.engine_scale**2
     moving = ("tiles in", "tiles out", "canvas")

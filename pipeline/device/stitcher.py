@@ -1,4 +1,4 @@
-"""Enlarged tiles on a GPU to finished frames in page-locked host memory."""
+"""Enlarged tiles on a GPU to finished frames, in page-locked host memory or where they are."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pipeline.frames import Frame, FrameStamp, SampleFormat, TileBatch
 class DeviceStitcher:
     """Join tiles into frames at the output size on a GPU: (N, 3, s*h, s*w) R'G'B' -> integer planes.
 
-    Finished planes are copied to the host on a stream of their own, while the next frame is joined. Nothing is waited
-    for: a frame's ``ready`` says when its planes may be read.
+    For an encoder on the host, finished planes are copied there on a stream of their own, while the next frame is
+    joined. For one on the GPU they stay. Nothing is waited for: a frame's ``ready`` says when its planes may be read.
 
     Args:
         tile_count: Tiles of a frame.
@@ -28,7 +28,7 @@ class DeviceStitcher:
         kernels: The film's; no other stitcher may use them.
         canvas: One buffer of ``kernels.canvas_bytes``; None where a frame is one tile.
         planes: Blocks on the GPU for frames laid out as ``PlaneLayout`` says; two or more for overlap.
-        pool: The same in page-locked memory: what is handed on.
+        pool: The same in page-locked memory: what is handed on. None: the blocks on the GPU are, laid out as surfaces.
     """
 
     name = "stitch"
@@ -44,12 +44,12 @@ class DeviceStitcher:
         kernels: Kernels,
         canvas: DevicePool | None,
         planes: DevicePool,
-        pool: PinnedPool,
+        pool: PinnedPool | None,
     ) -> None:
         if tile_count > 1 and canvas is None:
             raise ValueError(f"{tile_count} tiles need a canvas to be joined on")
         self._tile_count = tile_count
-        self._layout = PlaneLayout(format=format, height=height, width=width)
+        self._layout = PlaneLayout(format=format, height=height, width=width, is_surface=pool is None)
         self._device = device
         self._kernels = kernels
         self._canvas = canvas
@@ -68,22 +68,38 @@ class DeviceStitcher:
                 if batch.ready is not None:
                     stream.wait_for(batch.ready)
                 tiles: DeviceArray = batch.tiles
-                for row, slot in enumerate(batch.slots):
-                    tile = tiles.pointer + row * tiles.row_bytes
+                row = 0
+                while row < len(batch.slots):
+                    slot, tile = batch.slots[row], tiles.pointer + row * tiles.row_bytes
+                    # Tiles of a frame come in order, one after the other: those in this batch are joined together.
+                    count = min(self._tile_count - slot.tile, len(batch.slots) - row)
                     if canvas is not None:
-                        self._kernels.blend(tile, tile=slot.tile, canvas=canvas, stream=stream)
-                    if slot.tile == self._tile_count - 1:
+                        self._kernels.blend(tile, tile=slot.tile, count=count, canvas=canvas, stream=stream)
+                    if slot.tile + count == self._tile_count:
                         image = tile if canvas is None else canvas
                         yield self._finish(image, slot.stamp, held=held, copies=copies, stream=stream)
+                    row += count
                 held.part(batch).release(after=stream.record())
 
     def _finish(self, image: int, stamp: FrameStamp, *, held: Held, copies: Stream, stream: Stream) -> Frame:
-        """Enqueue the last step of a frame and its copy to the host."""
+        """Enqueue the last step of a frame, and its copy to the host if it goes there."""
         planes = held.keep(self._planes.acquire())
         planes.order(stream)
         is_canvas = self._tile_count > 1
         out = self._layout.on_device(planes.array.pointer)
         self._kernels.finish(image, is_canvas=is_canvas, out=out, stream=stream)
+        if self._pool is None:
+            made = stream.record()
+            return Frame(
+                stamp=stamp,
+                format=self._layout.format,
+                height=self._layout.height,
+                width=self._layout.width,
+                planes=out.planes,
+                lease=held.part(planes),
+                ready=made,
+                msb_aligned=out.msb_aligned,
+            )
         copies.wait_for(stream.record())
         frame = held.keep(self._pool.acquire())
         frame.order(copies)

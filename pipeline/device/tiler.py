@@ -71,13 +71,16 @@ class DeviceTiler:
         with Held() as held, open_stream(self._device) as copies, open_stream(self._device) as stream:
             for frame in items:
                 picture, source = self._take(held.keep(frame), held=held, copies=copies, stream=stream)
-                for index in range(len(self._grid.tiles)):
+                start, total = 0, len(self._grid.tiles)
+                while start < total:
                     if lease is None:
                         lease = held.keep(self._pool.acquire())
                         lease.order(stream)
+                    stop = min(total, start + lease.array.shape[0] - len(slots))
                     row = lease.array.pointer + len(slots) * lease.array.row_bytes
-                    self._kernels.cut(picture, tile=index, out=row, stream=stream)
-                    slots.append(TileSlot(stamp=frame.stamp, tile=index))
+                    self._kernels.cut(picture, tile=start, count=stop - start, out=row, stream=stream)
+                    slots += [TileSlot(stamp=frame.stamp, tile=index) for index in range(start, stop)]
+                    start = stop
                     if len(slots) == lease.array.shape[0]:
                         batch = _batch(held.part(lease), slots, stream=stream)
                         lease, slots = None, []

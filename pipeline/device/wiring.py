@@ -129,7 +129,7 @@ def open_device_stages(
                 kernels=kernels,
                 canvas=on_device.get("canvas"),
                 planes=on_device["planes out"],
-                pool=pinned["frames out"],
+                pool=pinned.get("frames out"),
             ),
             pools=(*on_device.values(), *pinned.values()),
             device=device,

@@ -45,6 +45,11 @@ class EncodeSpec:
     content_light: str = ""
     """``MaxCLL,MaxFALL`` in cd/m2; empty if there is none."""
 
+    @property
+    def surface_format(self) -> str:
+        """libav's name of the frames in a GPU's memory; empty if the encoder takes them from the host only."""
+        return self.encoder.surface_format(self.format)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodeResult:
@@ -68,8 +73,9 @@ class Encoder(Protocol):
 
         Args:
             frame: In display order, of exactly the spec's size and format, in the memory for which the encoder was
-                opened. Its planes are copied before this returns, after waiting for ``frame.ready`` on a GPU; the
-                caller keeps the frame and releases it.
+                opened. The caller keeps the frame and releases it when this returns. Host planes must be ready, and are
+                copied. Planes on a GPU need not be ready, and are read later: the encoder shares the frame's lease
+                until then, or copies the planes if it cannot.
 
         Raises:
             ValueError: The frame does not have the spec's size or format, or its pts does not follow the last one's.
@@ -82,6 +88,7 @@ class Encoder(Protocol):
 
         Raises:
             OutputError: The file cannot be written, or the encoder failed.
+            InferenceFailed: A frame on a GPU was never made: something before it failed there.
         """
         ...
 

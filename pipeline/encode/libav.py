@@ -20,6 +20,7 @@ import av
 import av.error
 from av.video.stream import VideoStream
 
+from engines.errors import EngineError
 from engines.gpu import Device
 from pipeline.encode.base import RANGE_CODES, EncodeResult, EncodeSpec
 from pipeline.encode.options import build_options
@@ -86,9 +87,8 @@ class LibavEncoder:
     def write(self, frame: Frame) -> None:
         """Encode one frame. See ``Encoder.write``; the interpreter lock is free while libav works."""
         self._order.admit(frame)
-        picture = self._picture(frame)
         with self._mapped_errors():
-            self._encode(picture)
+            self._encode(self._picture(frame))
 
     def finish(self) -> EncodeResult:
         """Encode what is held back, write the file's end and close it."""
@@ -98,7 +98,11 @@ class LibavEncoder:
             self._container.close()
             self._file.close()
             written_bytes = self._path.stat().st_size
-        self._free()
+        try:
+            self._free()
+        except EngineError:
+            self._path.unlink(missing_ok=True)
+            raise
         return self._order.result(written_bytes=written_bytes)
 
     def close(self) -> None:
@@ -114,22 +118,30 @@ class LibavEncoder:
         except OSError as exc:
             _LOGGER.debug("closing the unfinished segment %s: %s", self._path, exc)
         self._path.unlink(missing_ok=True)
-        self._free()
+        try:
+            self._free()
+        except EngineError as exc:
+            _LOGGER.debug("closing the unfinished segment %s: %s", self._path, exc)
 
     def _free(self) -> None:
-        """Let libav free the encoder, then the memory that it read pictures from."""
+        """Let libav free the encoder, then the memory that it read pictures from. Raises what failed on a GPU."""
         self._is_closed = True
         del self._stream, self._container
         self._pictures.close()
 
     def _encode(self, picture: av.VideoFrame | None) -> None:
         """Encode one picture, or with None all that is held back, and write what comes out."""
-        if picture is not None:
-            self._pts.append(cast(int, picture.pts))
-        for packet in self._stream.encode(picture):
-            packet.dts = self._decoding_time(self._packet_count)
-            self._packet_count += 1
-            self._container.mux(packet)
+        packet = None
+        try:
+            if picture is not None:
+                self._pts.append(cast(int, picture.pts))
+            for packet in self._stream.encode(picture):
+                packet.dts = self._decoding_time(self._packet_count)
+                self._packet_count += 1
+                self._container.mux(packet)
+        finally:
+            # The traceback of an error holds this frame's names: with them a GPU's memory, and the encoder itself.
+            del picture, packet
 
     def _decoding_time(self, position: int) -> int:
         """When the packet at ``position`` in decoding order is decoded.
@@ -148,7 +160,7 @@ class LibavEncoder:
         return (position - depth) * frame_ticks
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
-        """A libav picture with a copy of the planes: encoders go on reading after ``encode`` has returned."""
+        """A libav picture that lives as long as the encoder reads it: it goes on after ``encode`` has returned."""
         spec = self._spec
         picture = self._pictures.make(frame)
         picture.pts = frame.stamp.pts - self._order.first_pts

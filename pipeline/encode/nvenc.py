@@ -1,7 +1,8 @@
 """NVIDIA's hardware encoders, through libav: rows of the table of encoders.
 
 Not yet run on hardware: no GPU with an encoder was at hand (data-centre GPUs such as the H100 and H200 have none).
-Every option is checked against libav's own descriptors, and everything but the session itself runs in the tests.
+Every option is checked against libav's own descriptors, and everything but the session itself runs in the tests, on an
+H200 as well. Frames in a GPU's memory reach it there (`pipeline.encode.surfaces`).
 
 What decides the defaults:
 

@@ -1,7 +1,7 @@
-"""From our frames to libav's pictures: host planes are copied into one, GPU planes into a surface of NVENC's.
+"""From our frames to libav's pictures: host planes are copied into one, GPU planes are lent to it.
 
-Either way the frame's planes are free when ``make`` returns, and the picture lives as long as libav wants it: encoders
-go on reading after ``encode`` has returned.
+Either way the caller may release the frame when ``make`` returns, and the picture lives as long as libav wants it:
+encoders go on reading after ``encode`` has returned.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class PictureMaker(Protocol):
     """libav pixel format that the encoder is opened for."""
 
     def make(self, frame: Frame) -> av.VideoFrame:
-        """A picture with a copy of the frame's planes, without times and colour description.
+        """A picture of the frame's planes, without times and colour description; the frame may be released at once.
 
         Raises:
             ValueError: The frame is not in the memory that this maker reads.
-            OutOfDeviceMemory: No room for another surface.
+            OutOfDeviceMemory: No room for a copy on the GPU.
         """
         ...
 

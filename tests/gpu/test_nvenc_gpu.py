@@ -5,7 +5,9 @@ On a GPU without an encoder everything up to the session is run, and the session
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +16,32 @@ import numpy as np
 import pytest
 from helpers.pictures import make_frame, make_spec
 
+from engines import ModelSpec
+from engines.canary import random_weights
 from engines.gpu.cuda import CudaDevice, open_device
+from engines.networks.layered import LayeredNetwork
+from pipeline import wiring
+from pipeline.config.load import make_config
 from pipeline.cuda.picture import DevicePlane
+from pipeline.device.layout import PlaneLayout
+from pipeline.device.pools import DevicePool
 from pipeline.encode import ENCODERS, EncodeSpec, check_encoder, choose_encoder, open_encoder
 from pipeline.encode.session import try_session
 from pipeline.encode.surfaces import DeviceSurfaces
-from pipeline.errors import OutputError, SetupError
+from pipeline.errors import GraphFailed, OutputError, SetupError
 from pipeline.frames import Frame, SampleFormat
+from pipeline.graph.runtime import run_graph
+from pipeline.plan import JobPlan, plan_film, probe_film
+from pipeline.preflight import open_planned_runner
 
 pytestmark = pytest.mark.gpu
 
 NAMES = ("h264_nvenc", "hevc_nvenc", "av1_nvenc")
 HEIGHT, WIDTH = 256, 320
+FILM = Path(__file__).parents[2] / "configs/demo/big_buck_bunny.mp4"
+DELAY_BYTES = 1 << 28
+"""Copied within the GPU as a delay: 0.1 ms at the 4.3 TB/s of an H200."""
+DELAY_COPIES = 50
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +54,14 @@ def stream(device: CudaDevice) -> Iterator[Any]:
     stream = device.make_stream()
     yield stream
     stream.close()
+
+
+@pytest.fixture
+def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+    """What destructors raise from now on."""
+    found: list[BaseException] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda report: found.append(report.exc_value))
+    return found
 
 
 def opens(name: str) -> bool:
@@ -136,3 +160,100 @@ def test_frames_go_from_the_gpu_to_the_encoder(device: CudaDevice, stream: Any, 
         for _, buffer, _ in frames:
             buffer.close()
     assert path.exists()
+
+
+def samples_of(picture: av.VideoFrame, *, bit_depth: int) -> np.ndarray[Any, Any]:
+    """A CUDA picture by libav's own copy to the host: luma rows, then chroma rows."""
+    dtype = np.uint8 if bit_depth == 8 else np.uint16
+    host = picture.reformat(format="nv12" if bit_depth == 8 else "p010le")
+    rows = []
+    for plane, count in zip(host.planes, (HEIGHT, HEIGHT // 2), strict=True):
+        rows.append(np.frombuffer(plane, dtype).reshape(-1, plane.line_size // dtype().itemsize)[:count, :WIDTH])
+    return np.concatenate(rows)
+
+
+@pytest.mark.parametrize("bit_depth", [8, 10])
+def test_a_frame_is_lent_and_read_when_it_is_ready(
+    device: CudaDevice, stream: Any, bit_depth: int, unraisable: list[BaseException]
+) -> None:
+    """libav reads our buffer itself, after milliseconds of work that the frame waits for; then it comes back."""
+    spec = spec_of("hevc_nvenc", bit_depth=bit_depth)
+    layout = PlaneLayout(format=spec.format, height=HEIGHT, width=WIDTH, is_surface=True)
+    delay = device.allocate(2 * DELAY_BYTES)
+    with DevicePool("planes out", device=device, shape=(layout.bytes,), dtype="uint8", count=1) as pool:
+        surfaces = DeviceSurfaces(spec, device)
+        for index in range(4):
+            source, buffer, samples = upload(device, stream, spec, index)
+            lease = pool.acquire()
+            target = layout.on_device(lease.array.pointer)
+            for _ in range(DELAY_COPIES):
+                stream.copy(delay.pointer, delay.pointer + DELAY_BYTES, bytes=DELAY_BYTES)
+            for plane, made in zip(source.planes, target.planes, strict=True):
+                stream.copy(plane.pointer, made.pointer, bytes=plane.height * plane.pitch_bytes)
+            frame = replace(source, planes=target.planes, lease=lease, ready=stream.record())
+            picture = surfaces.make(frame)
+            frame.release()
+            assert (surfaces.surface_count, surfaces.lent_count, pool.free_count) == (0, 1, 0)
+            assert np.array_equal(samples_of(picture, bit_depth=bit_depth), samples)
+            del picture
+            assert (surfaces.lent_count, pool.free_count) == (0, 1)
+            stream.synchronize()
+            buffer.close()
+        surfaces.close()
+    delay.close()
+    gc.collect()
+    assert unraisable == []
+
+
+def planned(folder: Path, *, bit_depth: int, monkeypatch: pytest.MonkeyPatch) -> JobPlan:
+    """The demo film through a network of random weights to NVENC, whether or not a session opens."""
+
+    def load(model: ModelSpec) -> LayeredNetwork:
+        return LayeredNetwork(weights=random_weights(model, seed=3))
+
+    monkeypatch.setattr("engines.opening.load_network", load)
+    monkeypatch.setattr("pipeline.plan.list_model_files", lambda model: ())
+    monkeypatch.setattr("pipeline.encoding.check_encoder", lambda spec: None)
+    document = {
+        "input": {"paths": [str(FILM)]},
+        "decode": {"kind": "libav"},
+        "infer": {"model": "realesr-animevideov3", "backend": "torch", "device": "cuda"},
+        "encode": {"kind": "hevc_nvenc", "bit_depth": bit_depth},
+        "run": {"frames_on": "gpu", "lanes": 1},
+    }
+    config = make_config(document, folder=folder)
+    return plan_film(config, probe_film(config, FILM))
+
+
+@pytest.mark.parametrize("bit_depth", [8, 10])
+def test_a_run_ends_with_the_encoders_words_and_gives_all_memory_back(
+    device: CudaDevice, tmp_path: Path, bit_depth: int, monkeypatch: pytest.MonkeyPatch, unraisable: list[BaseException]
+) -> None:
+    """Frames go all the way on the GPU; where no session opens, the first of them finds out."""
+    pytest.importorskip("torch")
+    plan = planned(tmp_path, bit_depth=bit_depth, monkeypatch=monkeypatch)
+    assert plan.encodes_on_gpu
+    works = opens("hevc_nvenc")
+    frees = []
+    with open_planned_runner(plan) as runner:
+        for _ in range(3):
+            with wiring.open_wiring(plan, runner, work=tmp_path) as wired:
+                if works:
+                    run(wired)
+                else:
+                    with pytest.raises(GraphFailed) as caught:
+                        run(wired)
+                    assert [type(error) for error in caught.value.exceptions] == [OutputError]
+                    assert "hevc_nvenc" in str(caught.value.exceptions[0])
+                    del caught
+                assert all(pool.free_count for pool in wired.pools)
+            gc.collect()
+            frees.append(device.free_bytes())
+    assert frees[2] == frees[1]  # the first run loads kernels
+    assert unraisable == []
+    assert works == bool(list(tmp_path.glob("seg-*")))
+
+
+def run(wired: wiring.Wiring) -> None:
+    """In threads, as a job does."""
+    run_graph(wired.stages, capacities=wired.capacities, pools=wired.pools, drop=lambda item: item.release())

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from engines import open_runner
 from engines.spec import RunnerSpec
-from pipeline.budget import plan_pools
 from pipeline.config.load import make_config
 from pipeline.device.choice import FramesChoice
 from pipeline.device.wiring import DeviceStages, KernelMaker, open_device_stages
 from pipeline.frames import Frame, FrameStamp
 from pipeline.plan import JobPlan, plan_film, probe_film
+from pipeline.pool_plan import plan_pools
 from pipeline.stages import Tiler, Upscaler
 from pipeline.tiling import plan_tiles
 from pipeline.wiring import open_transforms, plan_joining, planned_decoder

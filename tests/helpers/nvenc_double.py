@@ -3,10 +3,12 @@
 What is asked of the encoder is checked against libav's own descriptors of the real one: its pixel formats, the names,
 ranges and words of its options. What only the hardware can say (whether a session opens, for what) is set here.
 The pictures are encoded for real, so that times, tags, files and what comes back are those of the code under test.
+Surfaces are read as late as NVENC may read them, on the stream that libav was given, and let go of after that.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import av
 import av.error
 import pytest
+from helpers.gpu_double import FakeEvent
 
 from pipeline.encode.dlpack import DevicePlaneTensor
 
@@ -39,7 +42,9 @@ COPIED = (
 NO_SESSION = "OpenEncodeSessionEx failed: unsupported device (2): (no details)"
 """What an H200 answers (driver 580.159)."""
 EXTERNAL_ERROR = -542398533
-"""libav's AVERROR_EXTERNAL, which is what PyAV raises with it."""
+"""libav's AVERROR_EXTERNAL, which is what PyAV raises with it for frames from the host."""
+NO_SUCH_FUNCTION = 38
+"""ENOSYS, which is what it raises for frames on the GPU."""
 CPU_KIND = 1
 """DLPack's kDLCPU."""
 
@@ -58,6 +63,15 @@ class NvencDouble:
     """``name``, ``pix_fmt`` and ``options`` of every session that opened."""
     gpu: Any = None
     """The ``FakeGpu`` whose memory surfaces lie in."""
+    holds: int = 0
+    """Pictures that are kept before the first of them is encoded, as B-frames and lookahead make NVENC do."""
+    addresses: list[int] = field(default_factory=list)
+    """Where the surfaces lay that it was given, in order."""
+    held_count: int = 0
+    """Planes that it has taken and not let go of."""
+    most_held: int = 0
+    """The most planes that it ever held."""
+    _reads: dict[int, FakeEvent] = field(default_factory=dict)
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Put it between our encoders and libav."""
@@ -87,18 +101,53 @@ class NvencDouble:
     def take_surface(self, planes: Any, *, format: str, cuda_context: Any) -> av.VideoFrame:
         """``VideoFrame.from_dlpack`` for planes of the fake GPU: what PyAV would check, then PyAV itself."""
         assert (cuda_context.primary_ctx, cuda_context.current_ctx) == (False, True)
+        assert cuda_context.device_id == self.gpu.index
         luma, chroma = (plane._managed.tensor for plane in planes)
         assert all(plane.__dlpack_device__() == (2, self.gpu.index) for plane in planes)
         assert chroma.data == luma.data + luma.shape[0] * luma.strides[0] * luma.type.bits // 8, "NVENC takes one block"
+        assert chroma.strides[0] == luma.strides[0], "NVENC knows one pitch"
         assert luma.strides[0] * luma.type.bits // 8 % 4 == 0
-        return av.VideoFrame.from_dlpack(tuple(self.on_host(plane) for plane in planes), format=format)
+        read = self._read((luma, chroma), handle=cuda_context.cuda_stream)
+        self.addresses.append(luma.data)
+        picture = av.VideoFrame.from_dlpack(tuple(self.on_host(plane, read=read) for plane in planes), format=format)
+        self._reads[picture.planes[0].buffer_ptr] = read
+        return picture
 
-    def on_host(self, plane: DevicePlaneTensor) -> DevicePlaneTensor:
+    def finish_reading(self, picture: av.VideoFrame) -> None:
+        """Wait until what makes a picture is done, on the GPU, and the encoder has read it."""
+        read = self._reads.pop(picture.planes[0].buffer_ptr, None)
+        if read is not None:
+            read.wait()
+
+    def _read(self, tensors: Any, *, handle: int) -> FakeEvent:
+        """Put the encoder's read into the stream that libav was given, or into one that waits for nothing."""
+        stream = self.gpu.stream_of(handle) if handle else self.gpu.make_stream()
+        for tensor in tensors:
+            itemsize = tensor.type.bits // 8
+            count = ((tensor.shape[0] - 1) * tensor.strides[0] + tensor.shape[1]) * itemsize
+            self.gpu.enqueue(stream.handle, lambda: None, name="nvenc", reads=((tensor.data, count),))
+        read = stream.record()
+        if not handle:
+            stream.close()
+        return read
+
+    def on_host(self, plane: DevicePlaneTensor, *, read: FakeEvent) -> DevicePlaneTensor:
         """The same plane as PyAV sees it when it is told that the memory is the host's."""
         tensor = plane._managed.tensor
         itemsize = tensor.type.bits // 8
         rows, columns, pitch_bytes = tensor.shape[0], tensor.shape[1], tensor.strides[0] * itemsize
         content = self.gpu.bytes_at(tensor.data, (rows - 1) * pitch_bytes + columns * itemsize)
+
+        def take() -> None:
+            self.held_count += 1
+            self.most_held = max(self.most_held, self.held_count)
+            plane._on_take()
+
+        def let_go() -> None:
+            read.wait()  # libav does so when the packet is out
+            self.held_count -= 1
+            plane.let_go()
+
         return DevicePlaneTensor(
             content.ctypes.data,
             rows=rows,
@@ -106,8 +155,8 @@ class NvencDouble:
             pitch_bytes=pitch_bytes,
             itemsize=itemsize,
             device_index=0,
-            on_take=plane._on_take,
-            on_release=plane.let_go,
+            on_take=take,
+            on_release=let_go,
             kind=CPU_KIND,
         )
 
@@ -145,7 +194,10 @@ class StreamDouble:
         self._stream.time_base = value
 
     def encode(self, picture: Any = None) -> Any:
-        return self.codec_context.encode(picture)
+        try:
+            return self.codec_context.encode(picture)
+        finally:
+            del picture  # a traceback through PyAV itself holds no picture
 
 
 class ContextDouble:
@@ -156,6 +208,7 @@ class ContextDouble:
         self._name = name
         self._stand_in = stand_in
         self._is_open = False
+        self._held: deque[Any] = deque()
         self.flags = stand_in.flags
         self.pix_fmt = "yuv420p"
         self.options: dict[str, str] = {}
@@ -169,6 +222,8 @@ class ContextDouble:
         known = av.Codec(self._name, "w")
         assert self.pix_fmt in {format.name for format in known.video_formats}, self.pix_fmt
         options = self._check_options()
+        if not self._double.opens and self.pix_fmt == "cuda":
+            raise av.error.NotImplementedError(NO_SUCH_FUNCTION, NO_SESSION)
         if not self._double.opens:
             raise av.error.ExternalError(EXTERNAL_ERROR, NO_SESSION)
         if pix_fmt in self._double.refused_formats or max(self.height, self.width) > self._double.largest_px:
@@ -189,11 +244,22 @@ class ContextDouble:
         self._is_open = True
 
     def encode(self, picture: Any = None) -> Any:
-        if not self._is_open:
-            self.open(surface_format=picture.format.name if self.pix_fmt == "cuda" else "")
-        elif picture is not None and self.pix_fmt != "cuda":
-            assert picture.format.name == self.pix_fmt, "libav would convert it silently"
-        return self._stand_in.encode(picture)
+        is_last = picture is None
+        try:
+            if not self._is_open:
+                self.open(surface_format=picture.format.name if self.pix_fmt == "cuda" else "")
+            elif picture is not None and self.pix_fmt != "cuda":
+                assert picture.format.name == self.pix_fmt, "libav would convert it silently"
+            if picture is not None:
+                self._held.append(picture)
+        finally:
+            del picture  # as above
+        packets = []
+        while self._held and (is_last or len(self._held) > self._double.holds):
+            oldest = self._held.popleft()
+            self._double.finish_reading(oldest)
+            packets += self._stand_in.encode(oldest)
+        return packets + self._stand_in.encode(None) if is_last else packets
 
     def _check_options(self) -> dict[str, str]:
         """Take the options that the real encoder has and leave the others, as libav does; refuse bad values."""

@@ -11,11 +11,11 @@ from helpers.device_runs import assert_same, copies, gpu_plan, host_pictures, op
 from helpers.gpu_double import FakeGpu
 from helpers.nvdec_double import NvdecLibrary
 
-from pipeline.budget import plan_pools
 from pipeline.config.load import make_config
 from pipeline.decode import DecoderChoice
 from pipeline.decode.nvdec import NvdecDecoder
 from pipeline.plan import plan_film, probe_film
+from pipeline.pool_plan import plan_pools
 
 
 @pytest.mark.parametrize("tile", [{}, {"max_px": 48}], ids=["whole", "tiles"])

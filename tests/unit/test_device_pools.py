@@ -104,6 +104,29 @@ def test_a_lease_is_released_once_and_not_used_afterwards() -> None:
         assert pool.free_count == 3
 
 
+@pytest.mark.parametrize("last", [0, 1, 2])
+def test_a_shared_buffer_comes_back_when_all_have_let_go(last: int) -> None:
+    """Whoever is the last, with the event of the lease."""
+    gpu = FakeGpu()
+    stream = gpu.make_stream()
+    with DevicePool("p", device=gpu, shape=(4,), dtype="uint8", count=1) as pool:
+        lease = pool.acquire()
+        share, other, read = lease.share(), lease.share(), stream.record()
+        releases = [lambda: lease.release(after=read), share.release, other.release]
+        final = releases.pop(last)
+        for release in releases:
+            release()
+        assert pool.free_count == 0
+        final()
+        assert pool.free_count == 1
+        assert pool.acquire().free_after is read
+        with pytest.raises(RuntimeError, match="released before"):
+            share.release()
+        with pytest.raises(RuntimeError, match="was released"):
+            lease.share()
+    stream.close()
+
+
 def test_an_abort_wakes_whoever_waits_for_a_buffer() -> None:
     with device_pool(FakeGpu(), count=1) as pool:
         pool.acquire()
