@@ -16,7 +16,8 @@
     ├── UnsupportedPrecision the backend cannot compute in that precision on this device
     ├── UnsupportedShape     the engine cannot take tiles of that size
     ├── EngineMismatch       a compiled engine does not load here: damaged, or of another version or GPU
-    ├── OutOfDeviceMemory    the GPU has not as much free memory as is needed; .needed_bytes, .free_bytes
+    ├── OutOfMemory          the host has not as much free memory as is needed; .needed_bytes, .free_bytes
+    │   └── OutOfDeviceMemory    the GPU has not
     └── InferenceFailed      the library failed while running a loaded model
 
 `engines` never imports `pipeline`; the command line turns both trees into one line each.
@@ -25,6 +26,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 
 class EngineError(Exception):
@@ -112,8 +114,8 @@ class EngineMismatch(EngineError):
     """A compiled engine does not load here: it is damaged, or was compiled by another version or for another GPU."""
 
 
-class OutOfDeviceMemory(EngineError):
-    """The GPU has less free memory than is needed.
+class OutOfMemory(EngineError):
+    """There is less free memory than is needed: of the host, where it is not an `OutOfDeviceMemory`.
 
     Args:
         message: What the memory was for.
@@ -128,5 +130,49 @@ class OutOfDeviceMemory(EngineError):
         self.free_bytes = free_bytes
 
 
+class OutOfDeviceMemory(OutOfMemory):
+    """The GPU has less free memory than is needed."""
+
+
 class InferenceFailed(EngineError):
     """The inference library reported an error while a loaded model ran."""
+
+
+_MEMORY_WORDS: Final = (
+    "out of memory",  # CUDA, cuDNN, OpenVINO's GPU plug-in
+    "outofmemory",  # TensorRT
+    "failed_allocation",  # TensorRT: kFAILED_ALLOCATION
+    "alloc_failed",  # CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_ALLOC_FAILED
+    "bad_alloc",  # std::bad_alloc: OpenVINO, onnxruntime
+    "bad allocation",  # the same in words
+    "not enough memory",  # torch on the processor: DefaultCPUAllocator
+    "t allocate memory",  # torch and the C library: can't, cannot allocate memory
+    "failed to allocate memory",  # onnxruntime's arena
+    "memory object allocation",  # OpenCL's CL_MEM_OBJECT_ALLOCATION_FAILURE in OpenVINO's words
+    "mem_object_allocation_failure",
+)
+"""What libraries say, in lower case, when memory ran out. Source: their messages as observed (torch, OpenVINO,
+onnxruntime, TensorRT) and their headers' names for such codes."""
+
+
+def speaks_of_memory(text: str) -> bool:
+    """Whether a library's message says that memory ran out."""
+    lowered = text.lower()
+    return any(words in lowered for words in _MEMORY_WORDS)
+
+
+def run_error(message: str, *, on_gpu: bool, hint: str = "") -> EngineError:
+    """The error of a library that failed while it opened or ran a network, by what it said.
+
+    Args:
+        message: What failed, with the library's words.
+        on_gpu: Whether the network's arrays are in the memory of a GPU.
+        hint: For anything but a lack of memory.
+
+    Returns:
+        `OutOfDeviceMemory` or `OutOfMemory` if the words are about memory, else `InferenceFailed`.
+    """
+    if not speaks_of_memory(message):
+        return InferenceFailed(message, hint=hint)
+    kind = OutOfDeviceMemory if on_gpu else OutOfMemory
+    return kind(message, hint="choose smaller tiles or a smaller batch, or end other programs")

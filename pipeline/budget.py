@@ -1,4 +1,4 @@
-"""Memory: how large tiles can be, and how many buffers a run needs. Arithmetic on a plan; nothing is allocated.
+"""Memory: how large tiles can be. Arithmetic on a plan; nothing is allocated.
 
 A network on a GPU has its activations there: they count against the GPU's free memory, the rest against the host's.
 """
@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from pipeline.decode.surfaces import SurfaceLayout
-from pipeline.device.layout import FLOAT_ROW_PX, PlaneLayout
-from pipeline.device.upscaler import FEWEST_IN_FLIGHT
 from pipeline.errors import ConfigError, MediaError
 from pipeline.host import available_memory_bytes
-from pipeline.tiling import TileGrid, choose_tile, plan_tiles, round_up
+from pipeline.pool_plan import canvas_pool, plan_pools
+from pipeline.tiling import TileGrid, choose_tile, plan_tiles
 
 if TYPE_CHECKING:
     from engines import BackendChoice, ModelSpec
@@ -31,23 +27,6 @@ MEMORY_SHARE = 0.7
 """Part of the free memory that ``run.memory_mb: auto`` takes: the rest is for the encoder's own look-ahead and for the
 file cache. libx265 at 2160p holds about 1.5 GB by itself. The same part of a GPU's, where it is not measured yet: the
 rest is for the libraries' contexts, the weights and the scratch memory of convolutions."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolPlan:
-    """One buffer pool to be made."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    count: int
-    place: Literal["host", "pinned", "device"] = "host"
-    """``pinned``: page-locked memory of the host. ``device``: the GPU that the network runs on."""
-
-    @property
-    def bytes(self) -> int:
-        """Memory of all its buffers."""
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize * self.count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,10 +177,11 @@ def _largest_area_on_device(whole: JobPlan, *, budget_bytes: int) -> int:
     """The same for the GPU. What frames need there whatever the tile, and the canvas of a cut frame, come off first."""
     whole_px = whole.grid.tile_height * whole.grid.tile_width
     if not whole.is_on_gpu:
-        return max(1, budget_bytes * whole_px // whole.device_bytes_estimated)
+        decoder = whole.decoder_bytes_estimated
+        return max(1, (budget_bytes - decoder) * whole_px // (whole.device_bytes_estimated - decoder))
     tiles = sum(whole.pool(name).bytes for name in ("tiles in", "tiles out"))
-    fixed = whole.device_pool_bytes - tiles + whole.resampling_bytes
-    canvas = _canvas_pool(whole, is_cut=len(whole.grid.tiles) == 1)  # which a frame that is cut already has
+    fixed = whole.device_pool_bytes - tiles + whole.resampling_bytes + whole.decoder_bytes_estimated
+    canvas = canvas_pool(whole, is_cut=len(whole.grid.tiles) == 1)  # which a frame that is cut already has
     per_px = (whole.device_bytes_estimated - fixed) / whole_px
     return max(1, int((budget_bytes - fixed - sum(pool.bytes for pool in canvas)) / per_px))
 
@@ -211,84 +191,3 @@ def host_budget_bytes(config: Config) -> int:
     if config.run.memory_mb == "auto":
         return int(available_memory_bytes() * MEMORY_SHARE)
     return config.run.memory_mb * 2**20
-
-
-def plan_pools(plan: JobPlan) -> JobPlan:
-    """Size the pools so that every stage can work and every queue can be full at once, and no more."""
-    queues = plan.config.queues
-    batch, grid, scale = plan.config.infer.batch_tiles, plan.grid, plan.engine_scale
-    if plan.is_on_gpu:
-        return replace(plan, pools=_device_pools(plan))
-    frame_bytes = plan.encode.format.frame_bytes(height=plan.height, width=plan.width)
-    held = plan.slots + 1  # in flight, and in the hands of the stage at the other end
-    pools = (
-        PoolPlan(
-            name="tiles in",
-            shape=(batch, 3, grid.tile_height, grid.tile_width),
-            dtype="float32",
-            count=queues.tile_batches + held,
-        ),
-        PoolPlan(
-            name="tiles out",
-            shape=(batch, 3, grid.tile_height * scale, grid.tile_width * scale),
-            dtype="float32",
-            count=queues.upscaled_batches + held,
-        ),
-        PoolPlan(name="frames out", shape=(frame_bytes,), dtype="uint8", count=queues.stitched_frames + 2),
-    )
-    return replace(plan, pools=pools)
-
-
-COPIED_AT_ONCE = 2
-"""Blocks on each side of a copy to or from the GPU: one is copied while the other one is read or written."""
-
-
-def _device_pools(plan: JobPlan) -> tuple[PoolPlan, ...]:
-    """Pools for frames on the GPU: page-locked ones where frames come and go, the others on the GPU."""
-    queues = plan.config.queues
-    batch, grid, scale = plan.config.infer.batch_tiles, plan.grid, plan.engine_scale
-    source = PlaneLayout(format=plan.info.video.format, height=grid.height, width=grid.width)
-    result = PlaneLayout(format=plan.encode.format, height=plan.height, width=plan.width)
-    held = max(plan.slots, FEWEST_IN_FLIGHT) + 1  # in flight, and in the hands of the stage at the other end
-    surfaces: tuple[PoolPlan, ...] = ()
-    if plan.decoder.kind == "nvdec":
-        surface_bytes = SurfaceLayout.of(plan.info.video).bytes
-        count = queues.decoded_frames + 2  # waiting, and one in the hands of decoder and tiler each
-        surfaces = (PoolPlan(name="surfaces", shape=(surface_bytes,), dtype="uint8", count=count, place="device"),)
-    return (
-        *surfaces,
-        PoolPlan(name="uploads", shape=(source.bytes,), dtype="uint8", count=COPIED_AT_ONCE, place="pinned"),
-        PoolPlan(name="planes in", shape=(source.bytes,), dtype="uint8", count=COPIED_AT_ONCE, place="device"),
-        PoolPlan(
-            name="tiles in",
-            shape=(batch, 3, grid.tile_height, grid.tile_width),
-            dtype="float32",
-            count=queues.tile_batches + held,
-            place="device",
-        ),
-        PoolPlan(
-            name="tiles out",
-            shape=(batch, 3, grid.tile_height * scale, grid.tile_width * scale),
-            dtype="float32",
-            count=queues.upscaled_batches + held,
-            place="device",
-        ),
-        *_canvas_pool(plan, is_cut=len(grid.tiles) > 1),
-        PoolPlan(name="planes out", shape=(result.bytes,), dtype="uint8", count=COPIED_AT_ONCE, place="device"),
-        PoolPlan(
-            name="frames out",
-            shape=(result.bytes,),
-            dtype="uint8",
-            count=queues.stitched_frames + 2,
-            place="pinned",
-        ),
-    )
-
-
-def _canvas_pool(plan: JobPlan, *, is_cut: bool) -> tuple[PoolPlan, ...]:
-    """Where the tiles of a frame are joined on the GPU; nothing where it is one tile."""
-    if not is_cut:
-        return ()
-    width = round_up(plan.grid.width * plan.engine_scale, FLOAT_ROW_PX)
-    shape = (3, plan.grid.height * plan.engine_scale, width)
-    return (PoolPlan(name="canvas", shape=shape, dtype="float32", count=1, place="device"),)

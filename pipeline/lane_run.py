@@ -3,32 +3,37 @@
 Several lanes need a film in which a decoder can begin anywhere, and agree at every seam (`pipeline.lanes`). Where they
 do not, because the film is damaged, what lies before that place is kept and a single lane does the rest, so that the
 result is the same as a single lane's from the beginning.
+
+Segments that an earlier attempt has committed are kept in the same way: where the film has an index that reaches to its
+end and agrees with them, decoding begins at the first that is missing; otherwise one decoder comes from the film's
+beginning and compares.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from engines import Runner
 from pipeline.decode.synthetic import CONTAINER as SYNTHETIC_CONTAINER
-from pipeline.errors import MediaError
+from pipeline.errors import GraphFailed, MediaError
+from pipeline.graph.channel import Aborted
 from pipeline.graph.metrics import GraphSnapshot
 from pipeline.graph.pool import Pool
 from pipeline.graph.runtime import run_graph
 from pipeline.graph.shared_runner import SharedRunner
 from pipeline.graph.stage import Stage
-from pipeline.graph.stop import StopToken
-from pipeline.lanes import LaneSource, RestSource, Review, SegmentSchedule
+from pipeline.lanes import LaneSource, SegmentSchedule
 from pipeline.plan import JobPlan
-from pipeline.segments import CommittedSegment, SegmentWriter
+from pipeline.rest_source import RestSource
+from pipeline.run_terms import RunTerms, UpscaledFilm
+from pipeline.segments import CommittedSegment, SegmentWriter, is_segment_start
 from pipeline.stages import EncodeSink
-from pipeline.wiring import open_transforms, open_wiring, planned_capacities, planned_decoder
+from pipeline.wiring import Transforms, open_transforms, planned_capacities, planned_decoder
 
 if TYPE_CHECKING:
     from pipeline.decode.frame_index import FrameIndex
@@ -36,133 +41,130 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunTerms:
-    """What all graphs of one job have in common."""
-
-    work: Path
-    """Folder for the segments; exists, unless nothing is written."""
-    stop: StopToken
-    on_snapshot: Callable[[GraphSnapshot, int], None]
-    """Called in the calling thread with the figures of the graph that runs, and the frames that were done before it."""
-    interval_s: float
-    """About how often, seconds."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpscaledFilm:
-    """A film's segments, and how they came to be."""
-
-    segments: tuple[CommittedSegment, ...]
-    """In film order, without gaps."""
-    graph: GraphSnapshot
-    """Of the graph that ran last."""
-    graph_s: float
-    """Time in which frames flowed, in all graphs."""
-    damage: str | None
-    """What of the film could not be read; None if nothing was lost."""
-    notes: tuple[str, ...] = field(default=())
-    """What was repaired without losing a frame, and why fewer lanes ran than were planned; one sentence each."""
-
-    @property
-    def frame_count(self) -> int:
-        """Frames in all segments."""
-        return sum(segment.frame_count for segment in self.segments)
-
-
-def upscale_film(plan: JobPlan, runner: Runner, terms: RunTerms) -> UpscaledFilm:
+def upscale_film(
+    plan: JobPlan, runner: Runner, terms: RunTerms, *, done: tuple[CommittedSegment, ...] = ()
+) -> UpscaledFilm:
     """Run a plan's frames through its stages.
 
     Args:
         plan: What to run.
         runner: Opened for the plan's tiles; stays the caller's.
         terms: How to run it.
+        done: Segments of this film that were committed before, with the same ``segment_frames`` and an encoder of the
+            same settings: any of them, each whole, in any order. They are not made again, unless they turn out not to
+            be the film's; then their files are removed and ``terms.on_discarded`` hears of it.
 
     Raises:
-        GraphFailed: A stage failed; the first member is the cause.
+        GraphFailed: A stage failed; the first member is the cause. What was committed stays where it is.
         MediaError: The film has no frame that can be decoded, or can no longer be read.
         SetupError: The pools do not fit into memory.
         Aborted: The run was aborted from outside.
+        ValueError: ``done`` has a segment twice, or one that does not begin where the plan's segments do.
     """
-    if plan.lanes == 1:
-        return _run_single(plan, runner, terms)
+    done = _in_order(done, segment_frames=plan.segment_frames)
+    if plan.lanes == 1 and not done:
+        return _run_whole(plan, runner, terms, done=())
     index = _index_of(plan)
-    if index is not None and index.doubt:
-        note = f"one lane instead of {plan.lanes}: {index.doubt}"
-        film = _run_single(replace(plan, lanes=1), runner, terms)
-        return replace(film, notes=(*film.notes, note))
+    doubt = index.doubt if index is not None and index.doubt else _doubt_of(done, plan=plan, index=index)
+    if doubt:
+        film = _run_whole(plan, runner, terms, done=done)
+        if plan.lanes == 1:
+            logger.info("%s was decoded from its beginning: %s", plan.info.path, doubt)
+            return film
+        return replace(film, notes=(*film.notes, f"one lane instead of {plan.lanes}: {doubt}"))
     terms.stop.raise_if_aborted()
-    return _run_lanes(plan, runner, terms, index=index)
+    return _run_lanes(plan, runner, terms, index=index, done=done)
 
 
-def _run_single(plan: JobPlan, runner: Runner, terms: RunTerms) -> UpscaledFilm:
-    """The whole film in one lane."""
-    with open_wiring(plan, runner, work=terms.work) as wiring:
-        graph = _run(plan, [wiring.stages], terms, capacities=wiring.capacities, pools=wiring.pools, done_before=0)
-    _check_counts(plan, decoded=graph.stages[0].items_out, segments=wiring.sink.segments)
-    return UpscaledFilm(
-        segments=wiring.sink.segments,
-        graph=graph,
-        graph_s=graph.elapsed_s,
-        damage=wiring.source.damage,
-        notes=wiring.source.notes,
-    )
-
-
-def _run_lanes(plan: JobPlan, runner: Runner, terms: RunTerms, *, index: FrameIndex | None) -> UpscaledFilm:
-    """The film in several lanes, and what they have to leave over in one."""
+def _run_lanes(
+    plan: JobPlan, runner: Runner, terms: RunTerms, *, index: FrameIndex | None, done: Sequence[CommittedSegment]
+) -> UpscaledFilm:
+    """The film in lanes that begin anywhere, and what they have to leave over in one from the film's beginning."""
     schedule = SegmentSchedule(
-        segment_frames=plan.segment_frames, frame_count=None if index is None else index.frame_count
+        segment_frames=plan.segment_frames,
+        frame_count=None if index is None else index.frame_count,
+        done=done,
+        pts=None if index is None else index.pts.tolist(),
     )
-    sinks = [_lane_sink(plan, terms.work) for _ in range(plan.lanes)]
+    sinks = []
     with ExitStack() as stack:
         shared = SharedRunner(runner, lane_count=plan.lanes)
         lanes: list[tuple[Stage, ...]] = []
         pools: list[Pool] = []
-        for sink in sinks:
+        for _ in range(plan.lanes):
             transforms = stack.enter_context(open_transforms(plan, shared.open_lane()))
             source = LaneSource(planned_decoder(plan, index=index, transforms=transforms), schedule=schedule)
+            sink = _sink(plan, terms, transforms, complaint=lambda: schedule.complaint)
+            sinks.append(sink)
             lanes.append((source, transforms.tiler, transforms.upscaler, transforms.stitcher, sink))
             pools += transforms.pools
-        graph = _run(plan, lanes, terms, capacities=planned_capacities(plan), pools=pools, done_before=0)
+        graph = _run(plan, lanes, terms, pools=pools, done=done)
     review = schedule.review()
-    committed = sorted((segment for sink in sinks for segment in sink.segments), key=lambda segment: segment.start)
-    kept, others = committed[: review.segment_count], committed[review.segment_count :]
-    for segment in others:
-        if segment.path is not None:
-            segment.path.unlink()
-    film = UpscaledFilm(segments=tuple(kept), graph=graph, graph_s=graph.elapsed_s, damage=None)
-    if review.doubt and not graph.was_stopped:
-        return _run_rest(plan, runner, terms, film=film, review=review)
+    committed = sorted((*done, *(made for sink in sinks for made in sink.segments)), key=lambda made: made.index)
+    if graph.was_stopped:
+        doubted = schedule.doubted_index
+        kept = [segment for segment in committed if doubted is None or segment.index < doubted]
+    else:
+        kept = committed[: review.segment_count]
+    _discard((segment for segment in committed if segment not in kept), terms)
+    film = UpscaledFilm(
+        segments=tuple(kept),
+        is_complete=not graph.was_stopped,
+        graph=graph,
+        graph_s=graph.elapsed_s,
+        damage=None,
+    )
+    if graph.was_stopped:
+        return film
+    if review.doubt:
+        note = f"one lane instead of {plan.lanes} from frame {review.frame_count} on: {review.doubt}"
+        logger.info("%s: %s", plan.info.path, note)
+        rest = _run_whole(plan, runner, terms, done=film.segments)
+        notes = (*rest.notes, note) if plan.lanes > 1 else rest.notes
+        return replace(rest, graph_s=film.graph_s + rest.graph_s, notes=notes)
     _check_counts(plan, decoded=review.frame_count, segments=film.segments)
     return film
 
 
-def _run_rest(plan: JobPlan, runner: Runner, terms: RunTerms, *, film: UpscaledFilm, review: Review) -> UpscaledFilm:
-    """What several lanes could not do, in one; what it says of the film is about all of it."""
-    start = review.frame_count
-    note = f"one lane instead of {plan.lanes} from frame {start} on: {review.doubt}"
-    logger.info("%s: %s", plan.info.path, note)
+def _run_whole(
+    plan: JobPlan, runner: Runner, terms: RunTerms, *, done: tuple[CommittedSegment, ...], before_s: float = 0.0
+) -> UpscaledFilm:
+    """What is missing, in one lane, from a decoder that reads the film from its beginning.
+
+    Args:
+        plan, runner, terms: As ``upscale_film`` has them.
+        done: In order.
+        before_s: For ``graph_s``: time in which frames flowed before.
+    """
     single = replace(plan, lanes=1)
-    sink = EncodeSink(
-        lambda: SegmentWriter(terms.work, plan.encode, segment_frames=plan.segment_frames, first_frame=start)
-    )
     with open_transforms(single, runner) as transforms:
         source = RestSource(
-            planned_decoder(single, transforms=transforms), start=start, silence=terms.stop.expect_silence
+            planned_decoder(single, transforms=transforms),
+            segment_frames=plan.segment_frames,
+            done=done,
+            stop=terms.stop,
         )
+        sink = _sink(plan, terms, transforms, complaint=lambda: source.complaint)
         stages = (source, transforms.tiler, transforms.upscaler, transforms.stitcher, sink)
-        graph = _run(
-            single, [stages], terms, capacities=planned_capacities(plan), pools=transforms.pools, done_before=start
-        )
-    segments = film.segments + sink.segments
-    _check_counts(plan, decoded=start + graph.stages[0].items_out, segments=segments)
+        graph = _run(single, [stages], terms, pools=transforms.pools, done=done)
+    segments = _in_order((*done, *sink.segments), segment_frames=plan.segment_frames)
+    graph_s = before_s + graph.elapsed_s
+    first_wrong = source.contradicted_index
+    if first_wrong is not None:
+        logger.warning("%s: segment %d is not what the film has there: made again", plan.info.path, first_wrong)
+        right = tuple(segment for segment in segments if segment.index < first_wrong)
+        _discard(segments[len(right) :], terms)
+        return _run_whole(plan, runner, terms, done=right, before_s=graph_s)
+    if not graph.was_stopped:
+        done_frames = sum(segment.frame_count for segment in done)
+        _check_counts(plan, decoded=done_frames + graph.stages[0].items_out, segments=segments)
     return UpscaledFilm(
         segments=segments,
+        is_complete=not graph.was_stopped,
         graph=graph,
-        graph_s=film.graph_s + graph.elapsed_s,
+        graph_s=graph_s,
         damage=source.damage,
-        notes=(*source.notes, note),
+        notes=source.notes,
     )
 
 
@@ -171,28 +173,85 @@ def _run(
     lanes: Sequence[Sequence[Stage]],
     terms: RunTerms,
     *,
-    capacities: Sequence[int],
     pools: Sequence[Pool],
-    done_before: int,
+    done: Sequence[CommittedSegment],
 ) -> GraphSnapshot:
     run = plan.config.run
-    return run_graph(
-        lanes[0],
-        more_lanes=lanes[1:],
-        capacities=capacities,
-        pools=pools,
-        stop=terms.stop,
-        drop=lambda item: item.release(),
-        on_snapshot=lambda graph: terms.on_snapshot(graph, done_before),
-        report_every_s=terms.interval_s,
-        stall_timeout_s=plan.stall_timeout_s,
-        join_deadline_s=run.join_deadline_s,
-        time_base=plan.info.video.time_base,
+    done_before = sum(segment.frame_count for segment in done)
+    try:
+        return run_graph(
+            lanes[0],
+            more_lanes=lanes[1:],
+            capacities=planned_capacities(plan),
+            pools=pools,
+            stop=terms.stop,
+            is_boundary=lambda frame: is_segment_start(frame.stamp.index, segment_frames=plan.segment_frames),
+            drop=lambda item: item.release(),
+            on_snapshot=lambda graph: terms.on_snapshot(graph, done_before),
+            report_every_s=terms.interval_s,
+            stall_timeout_s=plan.stall_timeout_s,
+            join_deadline_s=run.join_deadline_s,
+            time_base=plan.info.video.time_base,
+        )
+    except GraphFailed as exc:
+        if all(isinstance(member, Aborted) for member in exc.exceptions):  # a source that saw it before the graph did
+            raise Aborted("the run was aborted") from exc
+        raise
+
+
+def _sink(plan: JobPlan, terms: RunTerms, transforms: Transforms, *, complaint: Callable[[], str]) -> EncodeSink:
+    """The last stage of a lane: it gets some of the segments, each as a whole."""
+    return EncodeSink(
+        lambda: SegmentWriter(
+            terms.work,
+            plan.encode,
+            segment_frames=plan.segment_frames,
+            skips=True,
+            committed=terms.on_committed,
+            complaint=complaint,
+            device=transforms.encoder_device,
+        )
     )
 
 
-def _lane_sink(plan: JobPlan, work: Path) -> EncodeSink:
-    return EncodeSink(lambda: SegmentWriter(work, plan.encode, segment_frames=plan.segment_frames, skips=True))
+def _in_order(segments: Iterable[CommittedSegment], *, segment_frames: int) -> tuple[CommittedSegment, ...]:
+    """Segments in film order.
+
+    Raises:
+        ValueError: One is there twice, or begins elsewhere.
+    """
+    ordered = tuple(sorted(segments, key=lambda segment: segment.index))
+    for before, after in itertools.pairwise(ordered):
+        if before.index == after.index:
+            raise ValueError(f"segment {after.index} is there twice")
+    for segment in ordered:
+        if segment.start != segment.index * segment_frames or not 0 < segment.frame_count <= segment_frames:
+            raise ValueError(
+                f"segment {segment.index} has frames {segment.start} to {segment.stop}, "
+                f"which does not fit segments of {segment_frames}"
+            )
+    return ordered
+
+
+def _doubt_of(done: Sequence[CommittedSegment], *, plan: JobPlan, index: FrameIndex | None) -> str:
+    """Why decoders must not begin beside segments that are done, a clause; empty if they may."""
+    for segment in done:
+        if segment.complaint:
+            return segment.complaint
+        if index is None:
+            continue
+        is_whole = segment.frame_count == plan.segment_frames or segment.stop == index.frame_count
+        if not is_whole or index.pts[segment.start : segment.stop].tolist() != list(segment.pts):
+            return f"frames {segment.start} to {segment.stop} are not where the packets announce them"
+    return ""
+
+
+def _discard(segments: Iterable[CommittedSegment], terms: RunTerms) -> None:
+    """Remove segments that are not part of the film."""
+    for segment in segments:
+        if segment.path is not None:
+            segment.path.unlink(missing_ok=True)
+        terms.on_discarded(segment)
 
 
 def _index_of(plan: JobPlan) -> FrameIndex | None:

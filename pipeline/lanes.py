@@ -5,19 +5,22 @@ time of its first frame and that of the frame behind its last. Where the second 
 the two decoders agree on the numbers; the first segment is decoded from the film's beginning; so, one after the other,
 all numbers are those of a single decoder. A decoder that had to skip or repair anything ends this: nothing behind that
 segment is relied on, and whoever runs the lanes decodes the rest in one go.
+
+Segments that an earlier attempt has committed are not handed out again. They stand in the chain with what their own
+decoders saw.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from pipeline.decode.base import Decoder
 from pipeline.frames import Frame
-from pipeline.segments import Segment
+from pipeline.segments import CommittedSegment, Segment
 
 END: Final = "end"
 """In place of a time: there is no such frame, the film ends before it."""
@@ -47,23 +50,51 @@ class SegmentSchedule:
     Args:
         segment_frames: Frames of every segment but the last.
         frame_count: Of the film, if it is known for certain; else the end is where a decoder finds it.
+        done: Segments that need not be made, whose frames are those of the film's index where it has one.
+        pts: Of all frames of the film; None if it has no index, and frames are where they are for any decoder.
     """
 
-    def __init__(self, *, segment_frames: int, frame_count: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        segment_frames: int,
+        frame_count: int | None = None,
+        done: Sequence[CommittedSegment] = (),
+        pts: Sequence[int] | None = None,
+    ) -> None:
         self.segment_frames = segment_frames
-        self._frame_count = frame_count
+        self._done = frozenset(segment.index for segment in done)
+        last = next((segment for segment in done if segment.frame_count < segment_frames), None)
+        self._frame_count = frame_count if last is None else last.stop
         self._numbers = itertools.count()
         self._starts: dict[int, Seen] = {}
         self._continuations: dict[int, Seen] = {}
         self._frame_counts: dict[int, int] = {}
         self._distrusted: dict[int, str] = {}
         self._has_ended = False
+        for segment in done:
+            self._starts[segment.index] = segment.first_pts
+            self._frame_counts[segment.index] = segment.frame_count
+            if segment is last or (pts is not None and segment.stop >= len(pts)):
+                self._continuations[segment.index] = END
+            elif pts is not None:
+                self._continuations[segment.index] = int(pts[segment.stop])
+
+    @property
+    def complaint(self) -> str:
+        """Why something cannot be relied on, so far; empty if all can."""
+        return next(iter(self._distrusted.copy().values()), "")
+
+    @property
+    def doubted_index(self) -> int | None:
+        """The first segment that cannot be relied on, so far; None if all can."""
+        return min(self._distrusted.copy(), default=None)
 
     def take(self) -> Segment | None:
         """The next segment that nobody has begun; None if there is none or nobody would want it."""
         if self._has_ended or self._distrusted:
             return None
-        index = next(self._numbers)
+        index = next(number for number in self._numbers if number not in self._done)
         start = index * self.segment_frames
         if self._frame_count is not None and start >= max(1, self._frame_count):
             return None
@@ -103,7 +134,11 @@ class SegmentSchedule:
     def review(self) -> Review:
         """After the run: how far the segments are what a single decoder would have given."""
         for index in itertools.count():
-            if index in self._distrusted or index not in self._continuations:
+            if index in self._distrusted:
+                break
+            if index not in self._continuations:
+                if index in self._done:
+                    continue  # of a computed film: every decoder has the same frame behind it
                 break
             if self._starts[index] == END:
                 return self._review(index, doubt="")
@@ -139,6 +174,11 @@ class LaneSource:
         self._open_decoder = open_decoder
         self._schedule = schedule
 
+    @property
+    def complaint(self) -> str:
+        """What any lane's decoder has had to say so far; empty if nothing. From any thread."""
+        return self._schedule.complaint
+
     def run(self) -> Iterator[Frame]:
         """Yield the frames of one segment after the other until none is left."""
         with self._open_decoder() as decoder:
@@ -151,7 +191,7 @@ class LaneSource:
         next_index = segment.start
         continuation: Seen = END
         for frame in decoder.frames(segment.start, segment.stop + 1):
-            if complaint := _complaint_of(decoder):
+            if complaint := complaint_of(decoder):
                 schedule.distrust(segment, reason=complaint)
             if not schedule.is_wanted(segment):
                 frame.release()
@@ -164,7 +204,7 @@ class LaneSource:
                 break
             next_index = frame.stamp.index + 1
             yield frame
-        if complaint := _complaint_of(decoder):
+        if complaint := complaint_of(decoder):
             schedule.distrust(segment, reason=complaint)
             return
         if next_index == segment.start:
@@ -172,55 +212,6 @@ class LaneSource:
         schedule.note_continuation(segment, continuation, frame_count=next_index - segment.start)
 
 
-class RestSource:
-    """What is left of a film behind its trusted segments, from one decoder that reads it from the beginning.
-
-    Slow to start, and exact whatever the film is like: what ``damage`` and ``notes`` say is about the whole film.
-
-    Args:
-        open_decoder: Opens the decoder; called in the stage's thread, closed when the stage ends.
-        start: First frame to give; those before it are decoded and dropped.
-        silence: Entered while they are: nothing moves then, and that is no stall.
-    """
-
-    name = "decode"
-
-    def __init__(
-        self,
-        open_decoder: Callable[[], AbstractContextManager[Decoder]],
-        *,
-        start: int,
-        silence: Callable[[], AbstractContextManager[None]],
-    ) -> None:
-        self._open_decoder = open_decoder
-        self._start = start
-        self._silence = silence
-        self.damage: str | None = None
-        """After the run: what the decoder could not read, None if it read everything."""
-        self.notes: tuple[str, ...] = ()
-        """After the run: what the decoder repaired without losing a frame, one sentence each."""
-
-    def run(self) -> Iterator[Frame]:
-        """Yield the frames from ``start`` on, then say in ``damage`` and ``notes`` what was lost and repaired."""
-        with self._open_decoder() as decoder:
-            frames = decoder.frames()
-            first = self._skip(frames)
-            if first is not None:
-                yield first
-                del first  # it has another owner now
-                yield from frames
-            self.damage, self.notes = decoder.damage, decoder.notes
-
-    def _skip(self, frames: Iterator[Frame]) -> Frame | None:
-        """The first frame to give; None if the film ends before it."""
-        with self._silence():
-            for frame in frames:
-                if frame.stamp.index >= self._start:
-                    return frame
-                frame.release()
-        return None
-
-
-def _complaint_of(decoder: Decoder) -> str:
+def complaint_of(decoder: Decoder) -> str:
     """What a decoder has to say about its latest pass; empty if nothing."""
     return decoder.damage or "; ".join(decoder.notes)

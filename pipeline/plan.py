@@ -12,17 +12,20 @@ from pathlib import Path
 
 from engines import BackendChoice, ModelSpec
 from pipeline.assembly.containers import StreamPlan, choose_container, plan_streams
-from pipeline.budget import PoolPlan, limit_tiles, plan_grid, plan_pools
+from pipeline.budget import limit_tiles, plan_grid
 from pipeline.config import Config
 from pipeline.decode import DecoderChoice, check_progressive, probe_synthetic
 from pipeline.device.choice import FramesChoice, choose_film_decoder, choose_frames_place
+from pipeline.device.decoder_memory import estimate_decoder_bytes
 from pipeline.device.layout import FLOAT_ROW_PX
 from pipeline.encode import EncodeSpec, describe_losses
 from pipeline.encoding import plan_encoding
 from pipeline.engine import ModelFile, choose_engine, find_network, list_model_files
 from pipeline.errors import ConfigError
 from pipeline.frames import MediaInfo
+from pipeline.inputs.output_names import place_output
 from pipeline.lane_plan import plan_lanes
+from pipeline.pool_plan import PoolPlan, plan_pools
 from pipeline.probe import probe_media
 from pipeline.segments import frames_per_segment
 from pipeline.tiling import TileGrid, round_up
@@ -62,8 +65,8 @@ class JobPlan:
     segment_frames: int
     """Frames in each segment but the last."""
     pools: tuple[PoolPlan, ...]
-    """All buffers of one lane, in the order in which frames pass them. Always ``tiles in``, ``tiles out`` and
-    ``frames out``; with frames on the GPU also those around its kernels."""
+    """All buffers of one lane, in the order in which frames pass them. Always ``tiles in``, ``tiles out`` and, unless
+    frames are encoded on the GPU, ``frames out``; with frames on the GPU also those around its kernels."""
     lanes: int = 1
     """Segments that are worked on at once, each with stages, pools, a decoder and an encoder of its own."""
     lanes_reason: str = ""
@@ -110,6 +113,11 @@ class JobPlan:
         return self.frames.place == "gpu"
 
     @property
+    def encodes_on_gpu(self) -> bool:
+        """Whether finished frames stay there as well, for an encoder that reads them in that memory."""
+        return self.is_on_gpu and bool(self.encode.surface_format)
+
+    @property
     def host_pool_bytes(self) -> int:
         """Pools in the host's memory, page-locked or not."""
         return sum(pool.bytes for pool in self.pools if pool.place != "device")
@@ -136,17 +144,23 @@ class JobPlan:
     @property
     def device_bytes_estimated(self) -> int:
         """Of the GPU that the network runs on: activations, float32 tiles in and out of every inference in flight, and
-        with frames on the GPU their pools and the passes of resampling.
+        with frames on the GPU their pools and the passes of resampling; and what its decoder holds.
 
         0 on the processor, and where nobody can say how much the GPU has.
         """
         if self.backend.device_memory_bytes is None:
             return 0
         frames_bytes = (self.device_pool_bytes + self.resampling_bytes) * self.lanes if self.is_on_gpu else 0
+        frames_bytes += self.decoder_bytes_estimated * self.lanes
         bytes_per_px = self.model.activation_bytes_per_px  # for fp32
         activations = self.computing_px * (bytes_per_px if self.backend.precision == "fp32" else bytes_per_px // 2)
         tile_px = self.grid.tile_height * self.grid.tile_width * self.config.infer.batch_tiles
         return activations + tile_px * 12 * (1 + self.engine_scale**2) * self.slots + frames_bytes
+
+    @property
+    def decoder_bytes_estimated(self) -> int:
+        """On the GPU, what each lane's hardware decoder holds by itself; 0 without one."""
+        return estimate_decoder_bytes(self.info.video) if self.decoder.kind == "nvdec" else 0
 
     @property
     def resampling_bytes(self) -> int:
@@ -208,6 +222,7 @@ def plan_film(config: Config, info: MediaInfo) -> JobPlan:
     Raises:
         UnsupportedMedia: The film is interlaced.
         ConfigError: Settings that cannot be combined for this film: encoder and format, container and streams.
+        OutputError: No file can have the name of the result.
         EngineError: The model or backend named cannot be used.
         SetupError: The encoder is missing.
     """
@@ -259,7 +274,6 @@ def _engine_scale(config: Config, model: ModelSpec, info: MediaInfo, *, height: 
 
 def _output_path(config: Config, info: MediaInfo, model: ModelSpec, *, container: str, height: int, width: int) -> Path:
     name = config.output.format_name(
-        stem=info.path.stem, height=height, width=width, model=model.name, factor=height / info.video.height
+        source=info.path, height=height, width=width, model=model.name, factor=height / info.video.height
     )
-    suffix = f".{container}" if container not in ("", "png") else ""
-    return config.output.dir / f"{name}{suffix}"
+    return place_output(config.output.dir, name, container=container)

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 
 from engines.atomic import commit_file
+from engines.gpu import Device
 from pipeline.encode import Encoder, EncodeResult, EncodeSpec, open_encoder
 from pipeline.errors import OutputError
 from pipeline.frames import Frame
@@ -53,6 +54,9 @@ class CommittedSegment:
     """Of every frame in display order, in the source's time base. The file's own clock starts at 0 with the first."""
     last_duration: int
     """Display time of the last frame in the same unit; 0 if unknown."""
+    complaint: str = ""
+    """What the decoder had lost or repaired by then, of this segment or of another; empty if nothing. Such frames are
+    the film's only for a decoder that comes from its beginning."""
 
     @property
     def first_pts(self) -> int:
@@ -123,6 +127,8 @@ class SegmentWriter:
         first_frame: Index of the first frame that will come; the start of a segment.
         skips: Whether the frames may go on with a later segment after each whole one: a lane does not get all of them.
         committed: Called with each segment as soon as it is on disk, before the next one is begun.
+        complaint: What the decoder of the frames has to say so far; empty if nothing.
+        device: The GPU in whose memory the frames are; None: they are in the host's. Stays the caller's.
     """
 
     def __init__(
@@ -134,6 +140,8 @@ class SegmentWriter:
         first_frame: int = 0,
         skips: bool = False,
         committed: Callable[[CommittedSegment], None] | None = None,
+        complaint: Callable[[], str] | None = None,
+        device: Device | None = None,
     ) -> None:
         if not is_segment_start(first_frame, segment_frames=segment_frames):
             raise ValueError(f"frame {first_frame} does not start a segment of {segment_frames} frames")
@@ -143,6 +151,8 @@ class SegmentWriter:
         self._next_frame = first_frame
         self._skips = skips
         self._committed = committed
+        self._complaint = complaint
+        self._device = device
         self._segments: list[CommittedSegment] = []
         self._encoder: Encoder | None = None
         self._pts: list[int] = []
@@ -179,7 +189,7 @@ class SegmentWriter:
         if index != self._next_frame:
             raise ValueError(f"frame {index} came where frame {self._next_frame} was expected")
         if self._encoder is None:
-            self._encoder = open_encoder(self._part_path, self._spec)
+            self._encoder = open_encoder(self._part_path, self._spec, device=self._device)
         self._encoder.write(frame)
         self._pts.append(frame.stamp.pts)
         self._next_frame += 1
@@ -254,6 +264,7 @@ class SegmentWriter:
             bytes=result.bytes,
             pts=tuple(self._pts),
             last_duration=result.last_duration,
+            complaint=self._complaint() if self._complaint is not None else "",
         )
 
 

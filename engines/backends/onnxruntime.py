@@ -16,6 +16,7 @@ from engines.errors import (
     InferenceFailed,
     UnsupportedModel,
     UnsupportedPrecision,
+    run_error,
 )
 from engines.gpu.driver import has_nvidia_driver
 from engines.graph_writer import INPUT_NAME, OUTPUT_NAME
@@ -111,8 +112,9 @@ class OnnxRuntimeBackend:
                 enable_fallback=0,  # which would print, and take the CPU instead
             )
         except _LIBRARY_ERRORS as exc:
-            raise InferenceFailed(
+            raise run_error(
                 f"onnxruntime could not load {request.model.name} with {provider}: {exc}",
+                on_gpu=provider != _CPU_PROVIDER,
                 hint="" if provider == _CPU_PROVIDER else "update its libraries and the driver, or choose device cpu",
             ) from exc
         if session.get_providers()[0] != provider:
@@ -167,7 +169,8 @@ class OnnxRuntimeRunner:
                 bind(name, "cpu", 0, self.spec.io_dtype, array.shape, array.ctypes.data)
             self._session.run_with_iobinding(binding)
         except _LIBRARY_ERRORS as exc:
-            raise InferenceFailed(f"onnxruntime failed: {exc}") from exc
+            on_gpu = self._session.get_providers()[0] != _CPU_PROVIDER
+            raise run_error(f"onnxruntime failed: {exc}", on_gpu=on_gpu) from exc
         return FinishedCompletion()
 
     def close(self) -> None:

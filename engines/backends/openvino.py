@@ -12,9 +12,9 @@ from engines.backend import BackendChoice, PrecisionRequest, RunnerRequest
 from engines.errors import (
     BackendUnavailable,
     EngineError,
-    InferenceFailed,
     UnsupportedModel,
     UnsupportedPrecision,
+    run_error,
 )
 from engines.runner import Tiles, check_arrays
 from engines.spec import ModelSpec, Precision, RunnerSpec
@@ -84,8 +84,10 @@ class OpenVinoBackend:
             network = self._core.read_model(graph.SerializeToString())
             compiled = self._core.compile_model(network, request.device_id.upper(), options)
         except RuntimeError as exc:
-            raise InferenceFailed(f"OpenVINO could not compile {request.model.name}: {exc}") from exc
-        return OpenVinoRunner(request.runner_spec("openvino", slots=request.slots), compiled=compiled)
+            on_gpu = request.device_id.upper() != _CPU
+            raise run_error(f"OpenVINO could not compile {request.model.name}: {exc}", on_gpu=on_gpu) from exc
+        spec = request.runner_spec("openvino", slots=request.slots)
+        return OpenVinoRunner(spec, compiled=compiled, on_gpu=request.device_id.upper() != _CPU)
 
     def _find_device(self, device: str) -> str:
         """Say which of OpenVINO's devices is meant by the user's words; ``auto`` is a GPU before the CPU.
@@ -140,8 +142,9 @@ class OpenVinoBackend:
 class OpenVinoCompletion:
     """An inference that may still be running; how it ended is kept, whoever waited for it first."""
 
-    def __init__(self, request: Any, *, arrays: tuple[Tiles, Tiles]) -> None:
+    def __init__(self, request: Any, *, arrays: tuple[Tiles, Tiles], on_gpu: bool) -> None:
         self._request = request
+        self._on_gpu = on_gpu
         self._arrays = arrays  # OpenVINO's tensors point into them without owning them
         self._is_over = False
         self._failure: RuntimeError | None = None
@@ -160,14 +163,15 @@ class OpenVinoCompletion:
         """See ``engines.runner.Completion``."""
         self.settle()
         if self._failure is not None:
-            raise InferenceFailed(f"OpenVINO failed: {self._failure}") from self._failure
+            raise run_error(f"OpenVINO failed: {self._failure}", on_gpu=self._on_gpu) from self._failure
 
 
 class OpenVinoRunner:
     """One compiled network with ``spec.slots`` requests that are used in turn, oldest first."""
 
-    def __init__(self, spec: RunnerSpec, *, compiled: Any) -> None:
+    def __init__(self, spec: RunnerSpec, *, compiled: Any, on_gpu: bool = False) -> None:
         self.spec = spec
+        self._on_gpu = on_gpu
         self._idle = deque(compiled.create_infer_request() for _ in range(spec.slots))
         self._running: deque[tuple[Any, OpenVinoCompletion]] = deque()
         self._closed = False
@@ -190,8 +194,8 @@ class OpenVinoRunner:
             request.start_async()
         except RuntimeError as exc:
             self._idle.append(request)
-            raise InferenceFailed(f"OpenVINO refused to start: {exc}") from exc
-        completion = OpenVinoCompletion(request, arrays=(tiles, out))
+            raise run_error(f"OpenVINO refused to start: {exc}", on_gpu=self._on_gpu) from exc
+        completion = OpenVinoCompletion(request, arrays=(tiles, out), on_gpu=self._on_gpu)
         self._running.append((request, completion))
         return completion
 

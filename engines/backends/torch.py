@@ -17,6 +17,7 @@ from engines.errors import (
     UnsupportedModel,
     UnsupportedPrecision,
     UnsupportedShape,
+    run_error,
 )
 from engines.networks.layered import LayeredNetwork
 from engines.runner import FinishedCompletion, Runner, Tiles, check_arrays
@@ -101,7 +102,7 @@ class TorchCpuRunner:
                 check_result(self.spec, result)
                 torch.from_numpy(out).copy_(result)
         except RuntimeError as exc:
-            raise InferenceFailed(f"torch failed: {exc}") from exc
+            raise run_error(f"torch failed: {exc}", on_gpu=False) from exc
         return FinishedCompletion()
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ from engines.backends.torch_transfers import (
     is_on_device,
     wrap_stream,
 )
-from engines.errors import EngineError, InferenceFailed, OutOfDeviceMemory, UnsupportedShape
+from engines.errors import EngineError, InferenceFailed, OutOfDeviceMemory, UnsupportedShape, speaks_of_memory
 from engines.runner import Completion, Tiles, check_arrays
 from engines.spec import RunnerSpec
 
@@ -232,12 +232,12 @@ class TorchCudaRunner:
                 torch.cuda.graph(graph, stream=self._compute, capture_error_mode="thread_local"),
             ):
                 result = self._module(self._image)
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as exc:
             # torch's random numbers stay in the capture that failed, for all of the process; a fresh state frees them
             generator = torch.cuda.default_generators[self._compute.device_index]
             generator.graphsafe_set_state(torch.Generator(self._device).manual_seed(generator.initial_seed()))
+            if isinstance(exc, torch.OutOfMemoryError) or speaks_of_memory(first_line(exc)):
+                raise
             note = f"{self.spec.model.name} runs without a CUDA graph, since it cannot be recorded: {first_line(exc)}"
             self.spec = replace(self.spec, notes=(*self.spec.notes, note))
             return
@@ -253,9 +253,11 @@ class TorchCudaRunner:
             raise self._out_of_memory(exc) from exc
         except RuntimeError as exc:
             traceback.clear_frames(exc.__traceback__)
+            if speaks_of_memory(first_line(exc)):  # cuDNN, cuBLAS and the driver say so in words
+                raise self._out_of_memory(exc) from exc
             raise InferenceFailed(f"torch could not {step}: {first_line(exc)}") from exc
 
-    def _out_of_memory(self, exc: torch.OutOfMemoryError) -> OutOfDeviceMemory:
+    def _out_of_memory(self, exc: RuntimeError) -> OutOfDeviceMemory:
         spec = self.spec
         float_bytes = DTYPES[spec.precision].itemsize
         px = spec.batch * spec.height * spec.width

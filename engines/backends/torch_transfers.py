@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engines.errors import InferenceFailed
+from engines.errors import InferenceFailed, run_error
 from engines.runner import Tiles
 from engines.spec import RunnerSpec
 
@@ -84,7 +84,7 @@ class HostCompletion:
         """See ``engines.runner.Completion``."""
         self.settle()
         if self._failure is not None:
-            raise InferenceFailed(f"torch failed: {first_line(self._failure)}") from self._failure
+            raise run_error(f"torch failed: {first_line(self._failure)}", on_gpu=True) from self._failure
 
 
 class DeviceCompletion:
@@ -99,7 +99,7 @@ class DeviceCompletion:
         try:
             self._done.synchronize()
         except RuntimeError as exc:
-            raise InferenceFailed(f"torch failed: {first_line(exc)}") from exc
+            raise run_error(f"torch failed: {first_line(exc)}", on_gpu=True) from exc
 
 
 def wrap_stream(stream: Any, *, device: torch.device) -> torch.cuda.Stream:

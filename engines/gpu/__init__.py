@@ -48,6 +48,28 @@ class Event(Protocol):
         ...
 
 
+class TimedEvent(Event, Protocol):
+    """A point in a stream whose time the GPU notes: for tools that look at what it does. Can be recorded anew.
+
+    A plain event notes no time, and waiting for it costs less: what runs films takes those.
+    """
+
+    def record(self, stream: Stream) -> None:
+        """Mark the point that ``stream`` has come to; what the event said before is forgotten."""
+        ...
+
+    def seconds_since(self, earlier: TimedEvent) -> float:
+        """Seconds on the GPU's clock between an event and this one, also of another stream of the same device.
+
+        Args:
+            earlier: Reached, as this one: both were waited for, or something behind them was.
+
+        Raises:
+            InferenceFailed: One was not recorded, or not reached yet, or something failed on the device.
+        """
+        ...
+
+
 class Graph(Protocol):
     """Work that was captured from a stream; launched as a whole."""
 
@@ -141,6 +163,10 @@ class Device(Protocol):
 
     def make_stream(self) -> Stream:
         """A stream of its own, which does not wait for the default stream."""
+        ...
+
+    def make_timed_event(self) -> TimedEvent:
+        """An event with a time, not recorded yet."""
         ...
 
     def wrap_stream(self, stream: Any) -> Stream:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from engines.errors import BackendUnavailable, EngineError
 from engines.gpu.cuda_driver import CudaCalls, load_driver
-from engines.gpu.cuda_stream import CudaStream
+from engines.gpu.cuda_stream import CudaStream, CudaTimedEvent
 
 _VERSION_FILE = Path("/proc/driver/nvidia/version")
 """Where the Linux kernel driver says its version."""
@@ -153,6 +153,10 @@ class CudaDevice:
         """See ``engines.gpu.Device``."""
         flags = int(self._calls.driver.CUstream_flags.CU_STREAM_NON_BLOCKING)
         return CudaStream(self._calls, handle=int(self._calls.call("cuStreamCreate", flags)), is_owned=True)
+
+    def make_timed_event(self) -> CudaTimedEvent:
+        """See ``engines.gpu.Device``."""
+        return CudaTimedEvent(self._calls)
 
     def wrap_stream(self, stream: Any) -> CudaStream:
         """See ``engines.gpu.Device``."""

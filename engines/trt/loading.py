@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from engines.errors import BackendUnavailable, EngineError, EngineMismatch, InferenceFailed, OutOfDeviceMemory
+from engines.errors import (
+    BackendUnavailable,
+    EngineError,
+    EngineMismatch,
+    InferenceFailed,
+    OutOfDeviceMemory,
+    speaks_of_memory,
+)
 from engines.gpu import Device
 from engines.trt.library import TrtLibrary
 from engines.trt.log import strip_source
@@ -37,8 +44,6 @@ _REASONS = (
 )
 """Pieces of the libraries' messages and what they mean. Source: observed with TensorRT-RTX 1.7, read in TensorRT 11.4.
 They only help to explain: whatever the message, an engine that does not load is of no use."""
-
-_MEMORY_WORDS = ("out of memory", "outofmemory", "failed_allocation")
 
 
 @dataclass(slots=True, eq=False)
@@ -106,7 +111,7 @@ def call_error(library: TrtLibrary, recorder: Any, what: str) -> EngineError:
         what: What was tried, for the message.
     """
     said = strip_source(recorder.take()) or "it gives no reason"
-    if _is_about_memory(said):
+    if speaks_of_memory(said):
         return OutOfDeviceMemory(
             f"the GPU has not enough free memory: {library.title} could not {what}: {said}",
             hint="choose smaller tiles, a smaller batch or fewer slots, or end other programs on the GPU",
@@ -137,14 +142,10 @@ def _load_error(library: TrtLibrary, device: Device, *, said: str, objection: st
         )
     if "cudaError 35" in said or _DIAGNOSTICS["OLD_CUDA_DRIVER"] in objection:
         return BackendUnavailable(text, missing="NVIDIA driver", hint="update the NVIDIA driver")
-    if _is_about_memory(said):
+    if speaks_of_memory(said):
         return OutOfDeviceMemory(
             f"the weights do not fit on {here}: {strip_source(said)}",
             free_bytes=device.free_bytes(),
             hint="end other programs on the GPU, or choose a smaller model",
         )
     return EngineMismatch(text, hint=_REBUILD)
-
-
-def _is_about_memory(text: str) -> bool:
-    return any(words in text.lower() for words in _MEMORY_WORDS)

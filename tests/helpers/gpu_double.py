@@ -9,6 +9,7 @@ freed, is an error.
 from __future__ import annotations
 
 import itertools
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -109,6 +110,9 @@ class FakeGpu:
         self.streams[stream.handle] = stream
         self.clocks[stream.handle] = {}
         return stream
+
+    def make_timed_event(self) -> FakeTimedEvent:
+        return FakeTimedEvent(self)
 
     def wrap_stream(self, stream: Any) -> WrappedStream:
         handle = stream.__cuda_stream__()[1] if hasattr(stream, "__cuda_stream__") else stream
@@ -262,6 +266,40 @@ class FakeEvent:
         self.stream.gpu.log.append(f"host waits@{self.stream.handle:#x}")
         self.stream.drain(self.position)
         _merge(self.stream.gpu.clocks[HOST], self.clock)
+
+
+class FakeTimedEvent:
+    """A point in a stream that notes when it was reached, on the host's clock."""
+
+    def __init__(self, gpu: FakeGpu) -> None:
+        self._gpu = gpu
+        self._point: FakeEvent | None = None
+        self._reached_s: float | None = None
+
+    def record(self, stream: Any) -> None:
+        target = self._gpu.stream_of(stream.handle)
+        target.record()  # checks that it may be
+        self._reached_s = None
+        target.push(Operation(self._note_time, ()))
+        self._point = target.record()
+
+    def wait(self) -> None:
+        if self._point is not None:
+            self._point.wait()
+
+    def seconds_since(self, earlier: FakeTimedEvent) -> float:
+        if self._reached_s is None or earlier._reached_s is None:
+            raise InferenceFailed("CUDA failed: the time of an event is asked for that was not reached")
+        return self._reached_s - earlier._reached_s
+
+    def __getattr__(self, name: str) -> Any:
+        """What a stream that waits for it looks at: ``stream``, ``position`` and ``clock``."""
+        if self._point is None:
+            raise GpuMisuse("an event is used that was not recorded")
+        return getattr(self._point, name)
+
+    def _note_time(self) -> None:
+        self._reached_s = time.perf_counter()
 
 
 class FakeGraph:

@@ -9,7 +9,9 @@ import threading
 from collections.abc import Collection
 from typing import Any
 
-from helpers.gpu_double import FakeEvent, FakeGpu, FakeStream
+from helpers.gpu_double import FakeBuffer, FakeEvent, FakeGpu, FakePinned, FakeStream
+
+from engines.errors import OutOfDeviceMemory
 
 ORDERING_MODULES = ("pipeline/device/", "pipeline/stages.py")
 
@@ -118,3 +120,34 @@ class LockedEvent(FakeEvent):
     def wait(self) -> None:
         with self.stream.gpu.lock:  # type: ignore[attr-defined]
             super().wait()
+
+
+class ShortGpu(LockedGpu):
+    """A fake GPU that refuses some allocations, of its own memory or of page-locked memory.
+
+    Args:
+        refuses: Numbers of the allocations, from 0.
+    """
+
+    def __init__(self, *, refuses: Collection[int] = ()) -> None:
+        super().__init__()
+        self.refuses = frozenset(refuses)
+        self.allocated_count = 0
+        self.places: list[tuple[str, int]] = []
+        """Kind and size of every allocation that was asked for."""
+
+    def allocate(self, count: int) -> FakeBuffer:
+        with self.lock:
+            self._count("device", count)
+            return super().allocate(count)
+
+    def allocate_pinned(self, count: int) -> FakePinned:
+        with self.lock:
+            self._count("pinned", count)
+            return super().allocate_pinned(count)
+
+    def _count(self, kind: str, count: int) -> None:
+        number, self.allocated_count = self.allocated_count, self.allocated_count + 1
+        self.places.append((kind, count))
+        if number in self.refuses:
+            raise OutOfDeviceMemory(f"allocation {number} is refused", needed_bytes=count, free_bytes=0)
