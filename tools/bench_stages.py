@@ -1,306 +1,248 @@
-"""Each stage alone, all stages together, and what the whole run reaches of what the engine alone could.
+"""The whole run, the engine alone and the encoders alone on the same frames, and what the run reaches of them.
 
-    python tools/bench_stages.py configs/demo.yaml [--set key=value ...] [--frames N] [--repeat N] [--json]
+    python tools/bench_stages.py configs/demo.yaml [--set key=value ...] [--frames N] [--height PX] [--repeat N]
+        [--without PART ...] [--ring N] [--out RESULT.json] [--json]
 
-``--set run.lanes=N`` runs N lanes side by side, each with ``--frames`` frames, if the film has as many segments (a
-short one: ``--set output.segment_s=1``); ``--set encode.kind=null`` leaves the encoder out. What the encoders alone
-reach on finished frames, as many of them as there are lanes, is printed too.
+Everything happens in one process on the film of the config, cut or repeated to ``--frames`` frames by ``film_clip.py``
+(a computed film is computed so long), with the config's engine, tiles, lanes and encoder:
 
-Everything happens in one process on the film of the config, with the config's engine, tiles and encoder. In this order,
-``--repeat`` times over: the engine alone, the whole run, the engine alone again. The share quoted is the run's frames
-per second over the mean of the engine's before and after it, so that a machine that changes its speed while it is
-measured does not change the share; the median of the repeats counts. The other stages are then measured alone, on
-cached inputs: their CPU seconds per frame are what the engine loses when cores are scarce.
+engine    the engine alone on the film's own tiles, driven as in the run: the median of 24 calls (the mean where several
+          calls run side by side). Before the first and after every run, so that a machine that changes its speed
+          meanwhile does not change the share quoted.
+run       all stages, ``--repeat`` times, after a short run to warm up. ``fps`` is all frames over the time from the
+          start of the stages to the last committed segment; ``steady`` is the rate at the encoder between 10 and 90 %
+          of the frames, without filling and emptying, which a long film hardly notices. Each lane gets one segment,
+          or more if ``output.segment_s`` is shorter.
+encoders  as many encoders as there are lanes, side by side in threads of their own, alone, on ``--ring`` upscaled
+          frames of the film kept in memory, over and over; the same settings, threads and number of frames.
+encoder   one encoder on these frames, with the threads that it has in a run with one lane.
+stages    what the stages but the engine take of the processor with frames in the host's memory, each alone.
+
+``--set encode.kind=null`` leaves the encoders out, ``--set run.lanes=N`` says how many there are.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from film_clip import describe_clip, make_clip
+from stage_figures import Figures, Flow
+from stage_parts import keep_finished, measure_costs, measure_encoders, measure_engine, measure_run
 
-from engines import Runner
+from engines import EngineError
+from pipeline.config import Config
 from pipeline.config.load import load_config
-from pipeline.frames import Frame, TileBatch
-from pipeline.graph.pool import BufferPool, Pool
-from pipeline.graph.runtime import run_graph
-from pipeline.graph.shared_runner import SharedRunner
-from pipeline.graph.stage import Stage
+from pipeline.errors import PipelineError
 from pipeline.host import probe_host, probe_versions
 from pipeline.plan import JobPlan, plan_film, probe_film
 from pipeline.preflight import open_planned_runner
-from pipeline.segments import SegmentWriter
 from pipeline.show.plan_words import choice_lines, plan_as_json
-from pipeline.stages import EncodeSink, Upscaler
-from pipeline.wiring import Wiring, make_stitcher, open_wiring, planned_decoder
+from pipeline.warmup import compile_kernels
+
+PARTS = ("engine", "run", "encoders", "encoder", "stages")
+WARM_UP_FRAMES = 2
+"""For each lane."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Round:
-    """One repeat: engine, run, engine."""
+class Task:
+    """What is measured."""
 
-    engine_before_fps: float
-    run_fps: float
-    engine_after_fps: float
-
-    @property
-    def share(self) -> float:
-        """Run over engine."""
-        return self.run_fps / statistics.mean((self.engine_before_fps, self.engine_after_fps))
+    config: Path
+    overrides: tuple[str, ...]
+    frames: int
+    """Of the whole run."""
+    height: int | None
+    """Lines that the film is scaled to first; None: as it is."""
+    repeat: int
+    ring: int
+    """Finished frames in memory."""
+    parts: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StageCost:
-    """One stage alone."""
+class Films:
+    """The same run on films of other lengths."""
 
-    name: str
-    fps: float
-    cpu_ms_per_frame: float
-    """All threads of the process."""
-
-
-def measure_engine(plan: JobPlan, runner: Runner, *, frame_count: int) -> float:
-    """Frames per second of the engine on the plan's tiles, as the pipeline drives it, without any other stage."""
-    spec = runner.spec
-    rng = np.random.default_rng(0)
-    inputs = [rng.random(spec.input_shape, dtype=np.float32) for _ in range(spec.slots + 1)]
-    batch_count = -(-frame_count * len(plan.grid.tiles) // spec.batch)
-    pool = BufferPool("bench", shape=spec.output_shape, dtype=np.float32, count=spec.slots + 2)
-    batches = (TileBatch(tiles=inputs[index % len(inputs)], slots=()) for index in range(batch_count))
-    start = time.perf_counter()
-    for result in Upscaler(runner, pool=pool).run(batches):
-        result.release()
-    elapsed = time.perf_counter() - start
-    return batch_count * spec.batch / len(plan.grid.tiles) / elapsed
+    plan: JobPlan
+    warm_up: JobPlan
+    single: JobPlan
+    """With one lane."""
+    on_host: JobPlan
+    """With frames in the host's memory."""
 
 
-class LimitedSource:
-    """The first frames of a film, over and over if it is shorter, with timestamps that go on."""
-
-    name = "decode"
-
-    def __init__(self, plan: JobPlan, *, frame_count: int) -> None:
-        self._plan = plan
-        self._frame_count = frame_count
-
-    def run(self) -> Iterator[Frame]:
-        """Yield exactly ``frame_count`` frames."""
-        index = 0
-        offset = 0
-        while index < self._frame_count:
-            last = 0
-            with planned_decoder(self._plan)() as decoder:
-                for frame in decoder.frames():
-                    if index == self._frame_count:
-                        return
-                    stamp = replace(frame.stamp, index=index, pts=frame.stamp.pts + offset)
-                    last = frame.stamp.pts + (frame.stamp.duration or 1)
-                    index += 1
-                    yield replace(frame, stamp=stamp)
-            offset += last
-
-
-def measure_run(plan: JobPlan, runner: Runner, *, frame_count: int) -> float:
-    """Frames per second of decode, tile, upscale, stitch and encode together, to the last committed segment.
-
-    Every lane works on ``frame_count`` frames of its own.
-    """
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        shared = SharedRunner(runner, lane_count=plan.lanes)
-        lanes: list[tuple[Stage, ...]] = []
-        pools: list[Pool] = []
-        for lane in range(plan.lanes):
-            folder = Path(name) / str(lane)
-            folder.mkdir()
-            network = runner if plan.lanes == 1 else shared.open_lane()
-            wiring = stack.enter_context(open_wiring(plan, network, work=folder))
-            lanes.append((LimitedSource(plan, frame_count=frame_count), *wiring.stages[1:]))
-            pools += wiring.pools
-        snapshot = run_graph(
-            lanes[0],
-            more_lanes=lanes[1:],
-            capacities=wiring.capacities,
-            pools=pools,
-            drop=lambda item: item.release(),
-        )
-    return frame_count * plan.lanes / snapshot.elapsed_s
-
-
-class CachedSource:
-    """Finished frames, from memory."""
-
-    name = "cached"
-
-    def __init__(self, frames: list[Frame]) -> None:
-        self._frames = frames
-
-    def run(self) -> Iterator[Frame]:
-        """Yield them all."""
-        yield from self._frames
-
-
-def measure_encoders(plan: JobPlan, finished: list[Frame]) -> float:
-    """Frames per second of the plan's encoders side by side, one per lane, to the last committed segment.
+def plan_films(task: Task, *, folder: Path) -> Films:
+    """Make the films and plan their runs.
 
     Args:
-        plan: The plan; its encoders get the threads that it gives them.
-        finished: Frames of the output's size that each encoder gets.
+        task: What is measured.
+        folder: Where the clips go.
     """
-    with tempfile.TemporaryDirectory() as name:
-        lanes: list[tuple[Stage, ...]] = []
-        for lane in range(plan.lanes):
-            folder = Path(name) / str(lane)
-            folder.mkdir()
-            lanes.append((CachedSource(finished), make_sink(plan, folder)))
-        snapshot = run_graph(lanes[0], more_lanes=lanes[1:], drop=lambda item: item.release())
-    return len(finished) * plan.lanes / snapshot.elapsed_s
+    plan = _plan(_config(task, folder / "film.mp4", frames=task.frames), frames=task.frames)
+    warm = WARM_UP_FRAMES * plan.lanes
+    decoder = "libav" if plan.config.input.paths else "synthetic"
+    return Films(
+        plan=plan,
+        warm_up=replace(
+            plan,
+            info=_plan(_config(task, folder / "warm-up.mp4", frames=warm), frames=warm).info,
+            segment_frames=WARM_UP_FRAMES,
+        ),
+        single=_replan(task, plan, "run.lanes=1"),
+        on_host=_replan(task, plan, "run.lanes=1", "run.frames_on=cpu", f"decode.kind={decoder}"),
+    )
 
 
-def make_sink(plan: JobPlan, folder: Path) -> EncodeSink:
-    """The last stage of a plan, writing into ``folder``."""
-    return EncodeSink(lambda: SegmentWriter(folder, plan.encode, segment_frames=plan.segment_frames))
+def _config(task: Task, clip: Path, *, frames: int) -> Config:
+    """The config with a film of exactly so many frames."""
+    config = load_config(task.config, task.overrides)
+    if config.decode.kind == "synthetic":
+        return load_config(task.config, [*task.overrides, f"decode.synthetic.frame_count={frames}"])
+    make_clip(config.input.paths[0], clip, frame_count=frames, height=task.height)
+    return load_config(task.config, [*task.overrides, f"input.paths=[{json.dumps(str(clip))}]"])
 
 
-def measure_costs(plan: JobPlan, runner: Runner, *, frame_count: int) -> tuple[list[StageCost], float]:
-    """CPU time per frame of every stage but the engine, each alone; and what all lanes' encoders reach together."""
-    costs = []
-
-    def measure(name: str, count: int, work: Callable[[], Any]) -> None:
-        cpu, wall = time.process_time(), time.perf_counter()
-        work()
-        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        costs.append(StageCost(name=name, fps=count / wall, cpu_ms_per_frame=cpu / count * 1e3))
-
-    count = min(frame_count, 24)
-    frames: list[Frame] = []
-    source = LimitedSource(plan, frame_count=count)
-    measure("decode", count, lambda: frames.extend(source.run()))
-    with tempfile.TemporaryDirectory() as folder, open_wiring(plan, runner, work=Path(folder)) as wiring:
-        drain(wiring.tiler.run(iter(frames[:1])))  # compiles the kernels
-        measure("tile", count, lambda: drain(wiring.tiler.run(iter(frames))))
-        upscaled = upscale_one(plan, wiring, frames[0])
-        drain(wiring.stitcher.run(iter(upscaled)))
-        repeated = [replace(batch, slots=batch.slots) for _ in range(count) for batch in upscaled]
-        measure("stitch", count, lambda: drain(wiring.stitcher.run(iter(repeated))))
-        stitched = stitch_all(plan, upscaled, frames)
-        sink = make_sink(plan, Path(folder))
-        measure("encode", count, lambda: sink.run(iter(stitched)))
-    return costs, measure_encoders(plan, stitched)
+def _plan(config: Config, *, frames: int) -> JobPlan:
+    """A plan in which every lane has a segment, however short the film is."""
+    info = probe_film(config, config.input.paths[0] if config.input.paths else None)
+    video = replace(info.video, duration_s=None, frame_count_from_header=None)
+    plan = plan_film(config, replace(info, duration_s=None, video=video))  # lanes as for a film without end
+    return replace(plan, info=info, segment_frames=min(plan.segment_frames, -(-frames // plan.lanes)))
 
 
-def drain(items: Iterator[Any]) -> None:
-    """Take everything and give it back."""
-    for item in items:
-        item.release()
+def _replan(task: Task, plan: JobPlan, *overrides: str) -> JobPlan:
+    """The same film with other settings."""
+    paths = json.dumps([str(path) for path in plan.config.input.paths])
+    config = load_config(task.config, [*task.overrides, f"input.paths={paths}", *overrides])
+    other = plan_film(config, plan.info)
+    return replace(other, segment_frames=min(other.segment_frames, task.frames))
 
 
-def upscale_one(plan: JobPlan, wiring: Wiring, frame: Frame) -> list[TileBatch]:
-    """The engine's output for one frame, in memory of its own."""
-    del plan
-    return [
-        TileBatch(tiles=copied.tiles, slots=copied.slots)
-        for copied in (copy_batch(batch) for batch in wiring.upscaler.run(wiring.tiler.run(iter([frame]))))
-    ]
+def measure(task: Task, films: Films) -> Figures:
+    """Measure the parts that are wanted, in the order of the table."""
+    plan, parts = films.plan, task.parts
+    figures = Figures()
+    with open_planned_runner(plan) as runner:
+        compile_kernels(plan)
+        if "engine" in parts:
+            figures.engine.append(measure_engine(plan, runner))
+        if "run" in parts:
+            measure_run(films.warm_up, runner)
+            for _ in range(task.repeat):
+                figures.runs.append(measure_run(plan, runner))
+                if "engine" in parts:
+                    figures.engine.append(measure_engine(plan, runner))
+        if not plan.encode.encoder.codec or plan.encode.encoder.is_hardware:
+            parts = parts - {"encoders", "encoder"}  # null, or an encoder that takes its frames from the GPU
+        if parts & {"encoders", "encoder"}:
+            ring = keep_finished(plan, runner, count=min(task.ring, task.frames))
+            if "encoders" in parts:
+                figures.encoders = measure_encoders(plan, ring, frame_count=task.frames)
+            if "encoder" in parts and not (plan.lanes == 1 and figures.encoders):
+                figures.encoder = measure_encoders(films.single, ring, frame_count=task.frames)
+        if "stages" in parts:
+            figures.costs = measure_costs(films.on_host, runner)
+    return figures
 
 
-def copy_batch(batch: TileBatch) -> TileBatch:
-    """A batch outside the pool; the original goes back."""
-    result = TileBatch(tiles=batch.tiles.copy(), slots=batch.slots)
-    batch.release()
-    return result
-
-
-def stitch_all(plan: JobPlan, upscaled: list[TileBatch], frames: list[Frame]) -> list[Frame]:
-    """As many finished frames as there are sources, all with the first one's picture, in memory of their own."""
-    pool = BufferPool("bench", shape=plan.pool("frames out").shape, dtype=np.uint8, count=2)
-    first = next(iter(make_stitcher(plan, pool=pool).run(iter(upscaled))))
-    return [replace(first, stamp=frame.stamp, lease=None) for frame in frames]
-
-
-def describe(
-    plan: JobPlan,
-    rounds: list[Round],
-    costs: list[StageCost],
-    *,
-    encoders_fps: float,
-    frame_count: int,
-    overrides: list[str],
-) -> dict[str, Any]:
+def describe(task: Task, plan: JobPlan, figures: Figures) -> dict[str, Any]:
     """Everything needed to repeat the measurement, and its figures; file names without their folders."""
     planned = plan_as_json(plan)
     del planned["input"], planned["output"]
+    config = load_config(task.config, task.overrides)
+    film, made = "synthetic", f"computed, {task.frames} frames"
+    if config.input.paths:
+        film, made = config.input.paths[0].name, describe_clip(frame_count=task.frames, height=task.height)
     return {
-        "film": plan.info.path.name,
-        "overrides": [override for override in overrides if not override.startswith("input.paths")],
-        "frames": frame_count,
+        "config": task.config.name,
+        "film": film,
+        "film_as_measured": made,
+        "overrides": [override for override in task.overrides if not override.startswith("input.paths")],
+        "frames": task.frames,
+        "ring_frames": task.ring,
         "host": probe_host(),
         "versions": probe_versions(ffmpeg=None),
         "plan": planned,
-        "rounds": [asdict(one) | {"share": one.share} for one in rounds],
-        "share_median": statistics.median(one.share for one in rounds),
-        "costs": [asdict(cost) for cost in costs],
-        "encoders_fps": encoders_fps,
+        "engine_fps": figures.engine_fps,
+        "engine": [asdict(rate) for rate in figures.engine],
+        "runs": [_flow_as_json(flow) for flow in figures.runs],
+        "encoders": None if figures.encoders is None else _flow_as_json(figures.encoders),
+        "encoder": None if figures.encoder is None else _flow_as_json(figures.encoder),
+        "ratios": figures.ratios(),
+        "costs": [asdict(cost) for cost in figures.costs],
     }
 
 
-def plan_on_host(arguments: argparse.Namespace) -> JobPlan:
-    """The same film with frames in the host's memory: the stages there can be measured alone, on cached inputs."""
-    config = load_config(arguments.config, [*arguments.overrides, "run.frames_on=cpu"])
-    return plan_film(config, probe_film(config, config.input.paths[0] if config.input.paths else None))
+def _flow_as_json(flow: Flow) -> dict[str, Any]:
+    return asdict(flow) | {"fps": flow.fps}
+
+
+def table(plan: JobPlan, figures: Figures) -> Iterator[str]:
+    """The figures in lines."""
+    yield from choice_lines(plan)
+    if plan.lanes == 1:
+        yield f"lanes: 1, {plan.lanes_reason}"
+    for rate in figures.engine:
+        low, high = min(rate.call_s) * 1e3, max(rate.call_s) * 1e3
+        yield f"engine alone   {rate.fps:9.3f} fps   {len(rate.call_s)} calls of {low:.2f} to {high:.2f} ms"
+    threads = plan.encode.threads or "its own choice of"
+    words = f"{plan.lanes} of {threads} threads each" if plan.lanes > 1 else "1"
+    named = [("whole run", flow, f"{flow.frames} frames, {flow.seconds:.1f} s") for flow in figures.runs]
+    named += [("encoders alone", flow, words) for flow in [figures.encoders] if flow]
+    named += [("one encoder", flow, "with the threads of a run with one lane") for flow in [figures.encoder] if flow]
+    for name, flow, text in named:
+        steady = "" if flow.steady_fps is None else f"steady {flow.steady_fps:9.3f}, "
+        yield f"{name:14} {flow.fps:9.3f} fps   {steady}{text}"
+        yield from (f"  note: {note}" for note in flow.notes)
+    yield from (f"{name:26} {ratio:6.3f}" for name, ratio in figures.ratios().items())
+    for cost in figures.costs:
+        yield f"{cost.name:8} alone {cost.fps:8.1f} fps, {cost.cpu_ms_per_frame:7.2f} CPU ms per frame"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the figures."""
+    """Measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--frames", type=int, default=48, help="frames per measurement (default 48)")
-    parser.add_argument("--repeat", type=int, default=3, help="repeats (default 3)")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--frames", type=int, default=48, help="frames of the run (default 48)")
+    parser.add_argument("--height", type=int, help="scale the film to so many lines first")
+    parser.add_argument("--repeat", type=int, default=3, help="runs (default 3)")
+    parser.add_argument("--ring", type=int, default=32, help="finished frames kept for the encoders (default 32)")
+    parser.add_argument("--without", action="append", default=[], choices=PARTS, help="leave a part out")
+    parser.add_argument("--out", type=Path, help="also write the figures as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     arguments = parser.parse_args(argv)
-    config = load_config(arguments.config, arguments.overrides)
-    plan = plan_film(config, probe_film(config, config.input.paths[0] if config.input.paths else None))
-    count = arguments.frames
-    with open_planned_runner(plan) as runner:
-        measure_engine(plan, runner, frame_count=2)
-        measure_run(plan, runner, frame_count=2)  # compiles the kernels
-        rounds = []
-        engine = measure_engine(plan, runner, frame_count=count)
-        for _ in range(arguments.repeat):
-            run = measure_run(plan, runner, frame_count=count)
-            after = measure_engine(plan, runner, frame_count=count)
-            rounds.append(Round(engine_before_fps=engine, run_fps=run, engine_after_fps=after))
-            engine = after
-        on_host = plan_on_host(arguments) if plan.is_on_gpu else plan
-        costs, encoders_fps = measure_costs(on_host, runner, frame_count=count)
-    share = statistics.median(one.share for one in rounds)
-    if arguments.json:
-        figures = describe(
-            plan, rounds, costs, encoders_fps=encoders_fps, frame_count=count, overrides=arguments.overrides
-        )
-        print(json.dumps(figures, indent=2))
-        return 0
-    for line in choice_lines(plan):
-        print(line)
-    if plan.lanes == 1:
-        print(f"lanes: 1, {plan.lanes_reason}")
-    for one in rounds:
-        engine = statistics.mean((one.engine_before_fps, one.engine_after_fps))
-        print(f"engine alone {engine:8.3f} fps   whole run {one.run_fps:8.3f} fps   share {one.share:.1%}")
-    print(f"median share {share:.1%}")
-    for cost in costs:
-        print(f"{cost.name:8} alone {cost.fps:8.1f} fps, {cost.cpu_ms_per_frame:7.2f} CPU ms per frame")
-    print(f"{plan.lanes} encoder(s) of {plan.encode.threads or 'all'} threads alone: {encoders_fps:.1f} fps")
+    for name in ("frames", "repeat", "ring"):
+        if getattr(arguments, name) < 1:
+            parser.error(f"--{name} must be at least 1")
+    task = Task(
+        config=arguments.config,
+        overrides=tuple(arguments.overrides),
+        frames=arguments.frames,
+        height=arguments.height,
+        repeat=arguments.repeat,
+        ring=arguments.ring,
+        parts=frozenset(PARTS) - set(arguments.without),
+    )
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            films = plan_films(task, folder=Path(folder))
+            figures = measure(task, films)
+    except (PipelineError, EngineError) as exc:
+        print(f"error: {exc}" + (f"\n  {exc.hint}" if exc.hint else ""), file=sys.stderr)
+        return 1
+    text = json.dumps(describe(task, films.plan, figures), indent=2)
+    if arguments.out is not None:
+        arguments.out.write_text(text + "\n", encoding="utf-8")
+    print(text if arguments.json else "\n".join(table(films.plan, figures)))
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -94,6 +95,44 @@ def test_a_stream_waits_for_an_event_of_another(device: CudaDevice, content: NDA
         assert np.array_equal(result.array, content + turn)
     for part in (left, right, source, buffer, result):
         part.close()
+
+
+def test_timed_events_tell_how_long_the_work_between_them_took(device: CudaDevice, stream: Any) -> None:
+    size = 8 * COUNT
+    left, right = device.allocate(size), device.allocate(size)
+    before, after, later, elsewhere = (device.make_timed_event() for _ in range(4))
+    other = device.make_stream()
+    stream.copy(left.pointer, right.pointer, bytes=size)
+    stream.synchronize()
+    started_s = time.perf_counter()
+    before.record(stream)
+    for _ in range(400):
+        stream.copy(left.pointer, right.pointer, bytes=size)
+    after.record(stream)
+    with pytest.raises(InferenceFailed, match="NOT_READY"):
+        after.seconds_since(before)
+    other.wait_for(after)
+    elsewhere.record(other)
+    later.record(stream)
+    for event in (later, elsewhere):
+        event.wait()
+    host_s = time.perf_counter() - started_s
+    assert 0.5 * host_s < after.seconds_since(before) <= host_s + 1e-4
+    assert 0 <= later.seconds_since(after) < 1e-3
+    assert 0 <= elsewhere.seconds_since(after) < 1e-3
+    before.record(stream)
+    before.wait()
+    assert before.seconds_since(later) > 0
+    for part in (left, right, other):
+        part.close()
+
+
+def test_a_timed_event_that_was_not_recorded_has_no_time(device: CudaDevice, stream: Any) -> None:
+    recorded = device.make_timed_event()
+    recorded.record(stream)
+    recorded.wait()
+    with pytest.raises(InferenceFailed, match="cuEventElapsedTime"):
+        recorded.seconds_since(device.make_timed_event())
 
 
 def test_pinned_memory_is_told_from_other_memory(device: CudaDevice, content: NDArray[np.uint8]) -> None:

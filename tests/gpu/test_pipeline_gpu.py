@@ -1,4 +1,5 @@
-"""Frames that stay on a real GPU: the CPU path's codes within 1, with and without long kernels in the way.
+"""Frames that stay on a real GPU: the CPU path's codes within 1, with and without long kernels in the way, and the same
+bits in any number of lanes and in every run.
 
 The network is realesr-animevideov3 with random weights: none are needed.
 """
@@ -14,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from helpers.device_runs import Picture, assert_same, copies
@@ -26,8 +28,12 @@ from engines.weights import ModelWeights
 from pipeline import wiring
 from pipeline.config.load import make_config
 from pipeline.graph.runtime import run_graph
+from pipeline.graph.stop import StopToken
+from pipeline.lane_run import upscale_film
 from pipeline.plan import JobPlan, plan_film, probe_film
 from pipeline.preflight import open_planned_runner
+from pipeline.run_terms import RunTerms
+from pipeline.show.plan_words import choice_lines
 
 if importlib.util.find_spec("torch") is not None:
     import torch
@@ -68,8 +74,8 @@ def planned(folder: Path, *, frames_on: str, **sections: Any) -> JobPlan:
             "input": {"paths": [str(FILM)]},
             "decode": {"kind": "libav"},
             "infer": {"model": "realesr-animevideov3", "backend": "torch", "device": "cuda"},
-            "encode": {"kind": "null", "dither": sections.pop("dither", False)},
             "run": {"frames_on": frames_on},
+            "encode": {"kind": "null", "dither": sections.pop("dither", False)},
             **sections,
         },
         folder=folder,
@@ -166,6 +172,54 @@ def test_long_kernels_before_every_event_change_no_byte(
         assert_same(pictures(plan, tmp_path), wanted)
     finally:
         slow.delay.close()
+
+
+def encoded(plan: JobPlan, runner: Any, *, lanes: int, folder: Path) -> list[tuple[int, bytes]]:
+    """Time and samples of every frame of a whole run, read back from its lossless segments."""
+    folder.mkdir()
+    terms = RunTerms(work=folder, stop=StopToken(), on_snapshot=lambda graph, done: None, interval_s=1)
+    film = upscale_film(replace(plan, lanes=lanes), runner, terms)
+    assert film.notes == ()
+    found = []
+    for segment in film.segments:
+        assert segment.path is not None
+        with av.open(str(segment.path)) as container:
+            shown = [frame.to_ndarray().tobytes() for frame in container.decode(video=0)]
+        found += zip(segment.pts, shown, strict=True)
+    return found
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("decoder", ["libav", "auto"])
+def test_frames_are_the_same_bits_in_any_number_of_lanes_and_in_every_run(
+    tmp_path: Path, decoder: str, precision: str
+) -> None:
+    infer = {"model": "realesr-animevideov3", "backend": "torch", "device": "cuda", "precision": precision}
+    plan = planned(
+        tmp_path,
+        frames_on="gpu",
+        infer=infer,
+        decode={"kind": decoder},
+        encode={"kind": "ffv1"},
+        output={"segment_s": 0.2},  # five frames each, ten segments
+        scale={"factor": 2},
+    )
+    with open_planned_runner(plan) as runner:
+        runs = [
+            encoded(plan, runner, lanes=lanes, folder=tmp_path / f"{number}")
+            for number, lanes in enumerate((1, 2, 5, 1, 5))
+        ]
+    assert len(runs[0]) == 48
+    assert len({shown for _, shown in runs[0]}) > 40  # the film moves
+    for run in runs[1:]:
+        assert run == runs[0]
+
+
+def test_auto_keeps_frames_on_the_gpu_and_says_so(tmp_path: Path) -> None:
+    plan = planned(tmp_path, frames_on="auto")
+    assert plan.frames.place == "gpu"
+    assert plan.frames.reason == "stay on the GPU between decoder and encoder (run.frames_on: auto)"
+    assert f"frames: {plan.frames.reason}" in choice_lines(plan)
 
 
 def test_a_run_in_threads_gives_all_memory_back(tmp_path: Path) -> None:

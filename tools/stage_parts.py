@@ -1,0 +1,244 @@
+"""Measures parts of a run, and the run itself, for ``bench_stages.py``: each on the plan's own frames and settings."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from stage_figures import EngineRate, Flow, StageCost
+
+from engines import Runner
+from pipeline.frames import Frame, FrameStamp, TileBatch
+from pipeline.graph.metrics import GraphSnapshot
+from pipeline.graph.pool import BufferPool
+from pipeline.graph.runtime import run_graph
+from pipeline.graph.stage import Stage
+from pipeline.graph.stop import StopToken
+from pipeline.lane_run import upscale_film
+from pipeline.plan import JobPlan
+from pipeline.run_terms import RunTerms
+from pipeline.segments import SegmentWriter
+from pipeline.stages import DecodeSource, EncodeSink
+from pipeline.wiring import Wiring, make_stitcher, open_transforms, open_wiring, planned_decoder
+
+ENGINE_CALLS = 24
+"""Timed calls of the engine alone."""
+WARM_UP_CALLS = 4
+COST_FRAMES = 24
+"""Frames for the processor's time per stage."""
+LOOK_EVERY_S = 0.05
+"""How often frames at the encoder are counted."""
+STEADY_SHARE = (0.1, 0.9)
+"""Of the frames, between which a run is neither filling nor emptying."""
+STEADY_LEAST_FRAMES = 20
+"""Between them at least: one frame more or less is 5 % then."""
+
+
+class FlowMeter:
+    """Counts frames at the encoder while a graph runs."""
+
+    def __init__(self) -> None:
+        self._looks: list[tuple[float, int]] = []
+
+    def look(self, graph: GraphSnapshot, done_before: int = 0) -> None:
+        """Take one snapshot; see ``RunTerms.on_snapshot``."""
+        self._looks.append((graph.elapsed_s, done_before + graph.stages[-1].items_in))
+
+    def steady_fps(self, frames: int) -> float | None:
+        """Frames per second while the graph was neither filling nor emptying; None if too few went through then."""
+        low, high = (share * frames for share in STEADY_SHARE)
+        inside = [look for look in self._looks if low <= look[1] <= high]
+        if not inside:
+            return None
+        (start_s, start), (stop_s, stop) = inside[0], inside[-1]
+        return (stop - start) / (stop_s - start_s) if stop - start >= STEADY_LEAST_FRAMES else None
+
+
+def measure_engine(plan: JobPlan, runner: Runner, *, calls: int = ENGINE_CALLS) -> EngineRate:
+    """How fast the engine is on the film's own tiles, where the plan has them, driven by the plan's own stage.
+
+    Args:
+        plan: The run.
+        runner: Opened for it, idle.
+        calls: To time, after some to warm up.
+    """
+    with open_transforms(replace(plan, lanes=1), runner) as transforms, ExitStack() as stack:
+        source = DecodeSource(planned_decoder(plan, transforms=transforms))
+        frames = stack.enter_context(closing(cast(Any, source.run())))
+        batches: list[TileBatch] = []
+        with closing(cast(Any, transforms.tiler.run(frames))) as cut:
+            for batch in islice(cut, 2):
+                batches.append(batch)
+                stack.callback(batch.release)
+        together = plan.backend.streams
+        warm_up, drain = WARM_UP_CALLS * together, transforms.upscaler.lookahead
+        count = warm_up + calls + drain + 1
+        fed = (replace(batches[index % len(batches)], lease=None) for index in range(count))
+        ends: list[float] = []
+        for result in transforms.upscaler.run(fed):
+            ends.append(time.perf_counter())
+            result.release()
+    call_s = tuple(stop - start for start, stop in pairwise(ends[warm_up : count - drain]))
+    # calls that run side by side end in lumps, so that their median says nothing
+    typical_s = statistics.median(call_s) if together == 1 else statistics.fmean(call_s)
+    return EngineRate(fps=runner.spec.batch / typical_s / len(plan.grid.tiles), call_s=call_s)
+
+
+def measure_run(plan: JobPlan, runner: Runner) -> Flow:
+    """How fast the film goes through everything, to the last committed segment, as a job runs it."""
+    meter = FlowMeter()
+    with tempfile.TemporaryDirectory() as folder:
+        terms = RunTerms(work=Path(folder), stop=StopToken(), on_snapshot=meter.look, interval_s=LOOK_EVERY_S)
+        film = upscale_film(plan, runner, terms)
+    return Flow(
+        frames=film.frame_count,
+        seconds=film.graph_s,
+        steady_fps=meter.steady_fps(film.frame_count),
+        notes=film.notes,
+    )
+
+
+def keep_finished(plan: JobPlan, runner: Runner, *, count: int) -> list[Frame]:
+    """The film's first upscaled frames as its encoder gets them, in memory of their own.
+
+    Args:
+        plan: The run.
+        runner: Opened for it, idle.
+        count: Frames at most.
+    """
+    with open_transforms(replace(plan, lanes=1), runner) as transforms, ExitStack() as closed:
+        items: Iterator[Any] = DecodeSource(planned_decoder(plan, transforms=transforms)).run()
+        items = islice(closed.enter_context(closing(cast(Any, items))), count)
+        for stage in (transforms.tiler, transforms.upscaler, transforms.stitcher):
+            items = closed.enter_context(closing(cast(Any, stage.run(items))))
+        return [_copy(frame) for frame in items]
+
+
+def _copy(frame: Frame) -> Frame:
+    """A frame outside the pool; the original goes back."""
+    if frame.ready is not None:
+        frame.ready.wait()
+    planes = tuple(np.array(plane) for plane in frame.planes)
+    frame.release()
+    return replace(frame, planes=planes, lease=None, ready=None)
+
+
+class RingSource:
+    """Finished frames from memory, forwards and backwards so that there is no cut, with times that go on.
+
+    Args:
+        ring: The frames.
+        frame_count: How many to give.
+        step: Time from one to the next, in the film's time base.
+    """
+
+    name = "decode"
+
+    def __init__(self, ring: list[Frame], *, frame_count: int, step: int) -> None:
+        self._order = [*ring, *ring[-2:0:-1]]
+        self._frame_count = frame_count
+        self._step = step
+
+    def run(self) -> Iterator[Frame]:
+        """Yield them."""
+        for index in range(self._frame_count):
+            stamp = FrameStamp(index=index, pts=index * self._step, duration=self._step)
+            yield replace(self._order[index % len(self._order)], stamp=stamp)
+
+
+def measure_encoders(plan: JobPlan, ring: list[Frame], *, frame_count: int) -> Flow:
+    """How fast the plan's encoders are side by side, one per lane, to the last committed segment.
+
+    Args:
+        plan: The run; its encoders get the threads that it gives them.
+        ring: Finished frames.
+        frame_count: Of all encoders together, rounded up to as many for each.
+    """
+    share = -(-frame_count // plan.lanes)
+    meter = FlowMeter()
+    with tempfile.TemporaryDirectory() as name:
+        lanes: list[tuple[Stage, ...]] = []
+        for lane in range(plan.lanes):
+            folder = Path(name) / str(lane)
+            folder.mkdir()
+            lanes.append((RingSource(ring, frame_count=share, step=_frame_ticks(plan)), _sink(plan, folder)))
+        graph = run_graph(
+            lanes[0],
+            more_lanes=lanes[1:],
+            capacities=plan.config.queues.stitched_frames,
+            drop=lambda item: item.release(),
+            on_snapshot=meter.look,
+            report_every_s=LOOK_EVERY_S,
+        )
+    frames = share * plan.lanes
+    return Flow(frames=frames, seconds=graph.elapsed_s, steady_fps=meter.steady_fps(frames))
+
+
+def _sink(plan: JobPlan, folder: Path) -> EncodeSink:
+    return EncodeSink(lambda: SegmentWriter(folder, plan.encode, segment_frames=plan.segment_frames))
+
+
+def _frame_ticks(plan: JobPlan) -> int:
+    """Display time of a frame in the film's time base."""
+    video = plan.info.video
+    return max(1, round(1 / ((video.average_rate or 25) * video.time_base)))
+
+
+def measure_costs(plan: JobPlan, runner: Runner) -> list[StageCost]:
+    """The processor's time per frame in every stage but the engine, each alone.
+
+    Args:
+        plan: The run with frames in the host's memory.
+        runner: Opened for it, idle.
+    """
+    costs: list[StageCost] = []
+    frames: list[Frame] = []
+
+    def measure(name: str, work: Callable[[], object]) -> None:
+        cpu_s, wall_s = time.process_time(), time.perf_counter()
+        work()
+        cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
+        costs.append(StageCost(name=name, fps=len(frames) / wall_s, cpu_ms_per_frame=cpu_s / len(frames) * 1e3))
+
+    plan = replace(plan, lanes=1)
+    with tempfile.TemporaryDirectory() as folder, open_wiring(plan, runner, work=Path(folder)) as wiring:
+
+        def decode() -> None:
+            with closing(cast(Any, wiring.source.run())) as decoded:
+                frames.extend(islice(decoded, COST_FRAMES))
+
+        measure("decode", decode)
+        _drain(wiring.tiler.run(iter(frames[:1])))  # compiles the kernels
+        measure("tile", lambda: _drain(wiring.tiler.run(iter(frames))))
+        upscaled = _upscale_one(wiring, frames[0])
+        _drain(wiring.stitcher.run(iter(upscaled)))
+        repeated = [replace(batch) for _ in frames for batch in upscaled]
+        measure("stitch", lambda: _drain(wiring.stitcher.run(iter(repeated))))
+        pool = BufferPool("bench", shape=plan.pool("frames out").shape, dtype=np.uint8, count=2)
+        first = next(iter(make_stitcher(plan, pool=pool).run(iter(upscaled))))
+        stitched = [replace(first, stamp=frame.stamp, lease=None) for frame in frames]
+        measure("encode", lambda: _sink(plan, Path(folder)).run(iter(stitched)))
+    return costs
+
+
+def _drain(items: Iterator[Any]) -> None:
+    """Take everything and give it back."""
+    for item in items:
+        item.release()
+
+
+def _upscale_one(wiring: Wiring, frame: Frame) -> list[TileBatch]:
+    """The engine's output for one frame, in memory of its own."""
+    copies = []
+    for batch in wiring.upscaler.run(wiring.tiler.run(iter([frame]))):
+        copies.append(TileBatch(tiles=batch.tiles.copy(), slots=batch.slots))
+        batch.release()
+    return copies
