@@ -1,266 +1,211 @@
-"""All films of a config, one after the other.
+"""All films of a config: found, worked on one after the other, each in a process of its own, and reported.
 
-A film that fails leaves a reason and a report, and the next one begins (``run.on_error``). Signals are caught here: the
-first Ctrl-C or SIGTERM aborts the film in work and cleans up, a second one ends the process at once.
+What happens between two films, and what a run waits for, is in ``pipeline.night``.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
-from engines.errors import BuildCancelled, EngineError
-from engines.gpu.driver import has_nvidia_driver
-from pipeline.assembly.ffmpeg import find_ffmpeg
 from pipeline.config import Config
-from pipeline.engine import passed_over_lines
-from pipeline.errors import GraphFailed, OutputError, PipelineError, SetupError
-from pipeline.graph.channel import Aborted
+from pipeline.config.load import resolved_yaml
+from pipeline.errors import MediaError
 from pipeline.graph.stop import StopToken
-from pipeline.job import JobOutcome, run_job
-from pipeline.plan import JobPlan, plan_film, probe_film
+from pipeline.inputs.find import Jobs, find_jobs
+from pipeline.inputs.job import Job
+from pipeline.inputs.watch import Watch
+from pipeline.jobs.order import FilmOrder
+from pipeline.journal import FinishedIndex, wish_digest
+from pipeline.night.allowed import Allowance
+from pipeline.night.disk import DiskGuard
+from pipeline.night.folder import film_log, logging_to, make_run_folder
+from pipeline.night.hours import parse_hours
+from pipeline.night.reporting import NightReporter
+from pipeline.night.supervisor import Supervisor
+from pipeline.night.watching import WatchingDisplay
 from pipeline.results import BatchResult, JobResult
-from pipeline.show.build import BuildReporter
-from pipeline.show.explain import ExitCode, exit_code, explain
-from pipeline.show.picture import write_comparison
-from pipeline.show.plan_words import choice_lines, engine_as_json, list_choices, plan_as_json
-from pipeline.show.progress import Display, JobStart, JobStatus, RunEnd
-from pipeline.show.report import build_report, write_report
+from pipeline.show.explain import ExitCode
+from pipeline.show.morning.table import print_table
+from pipeline.show.progress import Display, RunEnd
 
-logger = logging.getLogger(__name__)
+_PROGRESS_S = 0.5
+"""How often a film's process says how far it is, at least: displays have a pace of their own, the status is written
+every second."""
+
+_LEEWAY_S = 5.0
+"""What a film's process has beyond ``run.join_deadline_s`` to end: its own last resort comes first, and says more."""
 
 
-def run_batch(config: Config, *, display: Display) -> BatchResult:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What is said of a run on the command line, not in its config."""
+
+    config_path: Path | None = None
+    """The config file, for the report; None if there was none."""
+    run_folder: Path | None = None
+    """Where the run keeps its log and status; None: below ``output.dir``."""
+    restart: bool = False
+    """Whether films are begun anew that an earlier run has begun or finished."""
+
+
+def run_batch(config: Config, *, display: Display, options: RunOptions | None = None) -> BatchResult:
     """Upscale all films of a config, in order.
 
     Args:
         config: The run.
         display: Where progress is shown; already entered.
+        options: What else was asked for.
 
     Returns:
         What became of each film that was begun. Films fail in here, not by raising.
+
+    Raises:
+        ConfigError: No film was found, or two would have the same result.
+        OutputError: The run's folder cannot be made.
     """
+    options = options or RunOptions()
     started_s = time.perf_counter()
-    sources: tuple[Path | None, ...] = config.input.paths or (None,)
-    stop = StopToken()
-    films: list[_Film] = []
-    display.run_started(len(sources))
-    with _signals_to(stop):
-        for index, source in enumerate(sources):
-            film = _Film(config, source, index=index, count=len(sources))
-            plans = ((other.plan, other.name) for other in films)
-            taken = {plan.output: name for plan, name in plans if plan is not None and plan.is_written}
-            film.work(display, stop=stop, taken=taken)
-            films.append(film)
-            display.job_finished(film.result().end())
-            if stop.is_aborted or (film.status == "failed" and config.run.on_error == "stop"):
-                break
-    result = BatchResult(
-        jobs=tuple(film.result() for film in films),
-        elapsed_s=time.perf_counter() - started_s,
-        was_stopped=stop.is_aborted,
-    )
-    display.run_finished(RunEnd(jobs=tuple(job.end() for job in result.jobs), elapsed_s=result.elapsed_s))
-    return result
+    found = Jobs(jobs=()) if config.input.watch else find_jobs(config)
+    jobs = found.jobs
+    folder = make_run_folder(config.output.dir, chosen=options.run_folder)
+    watching = WatchingDisplay(display)
+    with logging_to(folder):
+        (folder / "config.yaml").write_text(resolved_yaml(config), encoding="utf-8", errors="surrogateescape")
+        reporter = NightReporter(
+            folder,
+            config=config,
+            config_path=options.config_path,
+            display=watching,
+            film_count=len(jobs),
+            source_bytes=tuple(_size_of(job) for job in jobs),
+        )
+        night = Supervisor(
+            worker=_FilmWorker(config, display=watching, folder=folder, count=len(jobs), restart=options.restart),
+            allowance=Allowance(
+                folder=folder,
+                output_dir=config.output.dir,
+                hours=None if config.run.hours is None else parse_hours(config.run.hours),
+                guard=DiskGuard(reserve_bytes=config.run.disk_reserve_mb << 20),
+            ),
+            display=watching,
+            reporter=reporter,
+            max_attempts=config.run.max_attempts,
+            stops_on_error=config.run.on_error == "stop",
+        )
+        watching.run_started(len(jobs))
+        for note in found.notes:
+            watching.warning(note)
+        night.run(_watched(config, display=watching) if config.input.watch else jobs)
+        results = tuple(film.result for film in night.films if film.result is not None)
+        batch = BatchResult(
+            jobs=results,
+            elapsed_s=time.perf_counter() - started_s,
+            was_stopped=night.is_stopping,
+            run_folder=folder,
+        )
+        summary = reporter.finish(night, exit_code=int(batch.exit_code), was_stopped=batch.was_stopped)
+        watching.run_finished(RunEnd(jobs=tuple(job.end() for job in results), elapsed_s=batch.elapsed_s))
+    if len(results) > 1 and config.run.progress != "off":
+        print_table(summary, stream=sys.stderr)
+    return batch
 
 
-@dataclass(slots=True)
-class _Film:
-    """One film of the batch while it is worked on: filled in step by step, so that a failure finds what there was."""
+class _FilmWorker:
+    """Works on a film, unless it is finished already. See ``pipeline.night.supervisor.Worker``.
 
-    config: Config
-    source: Path | None
-    index: int
-    count: int
-    plan: JobPlan | None = None
-    outcome: JobOutcome | None = None
-    comparison: Path | None = None
-    report: Path | None = None
-    status: JobStatus = "failed"
-    code: int = ExitCode.DONE
-    errors: tuple[str, ...] = ()
-    warnings: list[str] = field(default_factory=list)
-    elapsed_s: float = 0.0
+    Args:
+        config: The run's.
+        display: Told how it goes.
+        folder: The run's.
+        count: Films that were found at the beginning.
+        restart: See ``RunOptions``.
+    """
 
-    @property
-    def name(self) -> str:
-        """What people call it."""
-        return self.source.name if self.source is not None else "synthetic film"
+    def __init__(self, config: Config, *, display: WatchingDisplay, folder: Path, count: int, restart: bool) -> None:
+        self._config = config
+        self._display = display
+        self._folder = folder
+        self._count = count
+        self._restart = restart
+        self._finished = FinishedIndex(config.output.dir)
+        self._begun: set[int] = set()
 
-    def work(self, display: Display, *, stop: StopToken, taken: dict[Path, str]) -> None:
-        """Do everything for this film, whatever happens to it.
+    def __call__(self, job: Job, *, index: int, stop: StopToken, tick: Callable[[], None]) -> JobResult:
+        """Work on a film until it is over or ``stop`` ends it."""
+        if (result := self._skip(job)) is not None:
+            return result
+        order = FilmOrder(
+            config=job.config,
+            source=job.source,
+            index=index,
+            count=max(self._count, index + 1),
+            interval_s=min(self._display.interval_s, _PROGRESS_S),
+            root=self._config.output.dir,
+            run_folder=self._folder,
+            restart=self._restart and index not in self._begun,
+        )
+        self._begun.add(index)  # a second attempt goes on with what the first has made
+        if not self._config.run.isolate:
+            from pipeline.jobs.film import work_film
 
-        Args:
-            display: Told about the beginning and the progress.
-            stop: Ends the work.
-            taken: Outputs of this run's earlier films, and the films' names.
-        """
-        started_at, started_s = datetime.now(UTC), time.perf_counter()
-        try:
-            self._begin(display, taken=taken)
-            self._upscale(display, stop=stop)
-        except BuildCancelled:
-            stop.abort()  # however the compiler heard of it, it was the user's wish
-            self.status, self.errors = "stopped", ("stopped by the user while the engine was compiled",)
-        except (PipelineError, EngineError, GraphFailed) as exc:
-            self.errors, self.code = explain(exc), exit_code(exc)
-            self.status = "stopped" if stop.is_aborted else "failed"
-            logger.debug("traceback of that error", exc_info=exc)
-        except Aborted:
-            self.status, self.errors = "stopped", ("stopped by the user; nothing of this film was kept",)
-        self.elapsed_s = time.perf_counter() - started_s
-        self._write_report(display, started_at=started_at)
+            with self._display.ticking(tick):
+                return work_film(order, display=self._display, stop=stop)
+        from pipeline.jobs.process import work_in_process
 
-    def _begin(self, display: Display, *, taken: dict[Path, str]) -> None:
-        """Plan the film and announce it; a film that cannot be planned is announced too."""
-        lines: tuple[str, ...] = ()
-        details: tuple[str, ...] = ()
-        try:
-            plan = plan_film(self.config, probe_film(self.config, self.source))
-            if plan.output in taken:
-                raise OutputError(
-                    f"{self.name} and {taken[plan.output]} would both be written to {plan.output}",
-                    path=plan.output,
-                    hint="give them different names, or run them with different output.dir",
-                )
-            self.plan = plan
-            details = passed_over_lines(plan.backend)
-            if not has_nvidia_driver():  # where there is no GPU, that none is used goes without saying
-                for detail in details:
-                    logger.info("%s", detail)
-                details = ()
-            lines = (*choice_lines(plan), f"output: {plan.output if plan.is_written else 'none (null encoder)'}")
-            self.warnings += plan.warnings
-        finally:
-            display.job_started(
-                JobStart(
-                    name=self.name,
-                    index=self.index,
-                    count=self.count,
-                    frame_count_estimated=None if self.plan is None else self.plan.frame_count_estimated,
-                    lines=lines,
-                    details=details,
-                )
-            )
-        for guess in self.plan.info.guesses:
-            display.note(guess)
-        for warning in self.warnings:
-            display.warning(warning)
-
-    def _upscale(self, display: Display, *, stop: StopToken) -> None:
-        assert self.plan is not None
-        outcome = run_job(
-            self.plan,
-            report=display.job_progress,
-            interval_s=display.interval_s,
+        return work_in_process(
+            order,
+            display=self._display,
             stop=stop,
-            listener=BuildReporter(display, stop=stop),
+            log=film_log(self._folder, index),
+            deadline_s=self._config.run.join_deadline_s + _LEEWAY_S,
+            tick=tick,
         )
-        self.outcome = outcome
-        self.status = "done"
-        self.warnings += outcome.notes
-        for note in outcome.notes:
-            display.warning(note)
-        if outcome.damage is not None:
-            self.status, self.code, self.errors = "damaged", ExitCode.SOME_FAILED, (outcome.damage,)
-        try:
-            self.comparison = _compare(self.plan, outcome)
-        except PipelineError as exc:  # the film itself is whole
-            self._warn(display, exc)
 
-    def _write_report(self, display: Display, *, started_at: datetime) -> None:
-        """Write the report beside the output, if there is a place for it."""
-        plan, outcome = self.plan, self.outcome
-        if plan is None or not plan.is_written or not plan.output.parent.is_dir():
-            return
+    def _skip(self, job: Job) -> JobResult | None:
+        """What becomes of a film that an earlier run finished: found out here, at no more than the cost of a look."""
+        if self._restart or job.source is None or job.config.encode.kind == "null":
+            return None
         try:
-            ffmpeg = find_ffmpeg().path
-        except SetupError:
-            ffmpeg = None
-        content = build_report(
-            status=self.status,
-            started_at=started_at,
-            ended_at=datetime.now(UTC),
-            elapsed_s=self.elapsed_s,
-            input_path=plan.info.path,
-            media=plan.info,
-            output=None if outcome is None else outcome.output,
-            config=self.config.model_dump(mode="json"),
-            choices=list_choices(plan),
-            engine=engine_as_json(plan),
-            tiles=plan_as_json(plan)["tiles"],
-            graph=None if outcome is None else outcome.graph,
-            verdict=None if outcome is None else outcome.verdict,
-            frames_done=0 if outcome is None else outcome.frames_done,
-            warnings=self.warnings,
-            errors=self.errors,
-            verification=None if outcome is None else outcome.verification,
-            ffmpeg=ffmpeg,
-        )
-        report = plan.output.with_name(f"{plan.output.name}.report.json")
-        try:
-            write_report(report, content)
-            self.report = report
-        except PipelineError as exc:
-            self._warn(display, exc)
-
-    def _warn(self, display: Display, exc: PipelineError) -> None:
-        for line in explain(exc):
-            self.warnings.append(line)
-            display.warning(line)
-
-    def result(self) -> JobResult:
-        """What became of it."""
+            record = self._finished.find(job.source, config_digest=wish_digest(job.config))
+        except MediaError:  # the film's own process will say it better
+            return None
+        if record is None:
+            return None
         return JobResult(
-            name=self.name,
-            source=self.source,
-            status=self.status,
-            code=self.code,
-            outcome=self.outcome,
-            errors=self.errors,
-            warnings=tuple(self.warnings),
-            report=self.report,
-            comparison=self.comparison,
-            elapsed_s=self.elapsed_s,
+            name=job.name,
+            source=job.source,
+            status="skipped",
+            code=ExitCode.DONE,
+            outcome=None,
+            errors=(),
+            warnings=(),
+            report=None,
+            comparison=None,
+            elapsed_s=0.0,
+            planned_output=self._config.output.dir / record.output,
+            reason=f"finished at {record.finished_at}: {record.output}",
+            frames_done=record.frames,
+            frames_resumed=record.frames,
         )
 
 
-def _compare(plan: JobPlan, outcome: JobOutcome) -> Path | None:
-    """Write the picture that ``output.comparison_s`` asks for."""
-    at_s = plan.config.output.comparison_s
-    if at_s is None or outcome.output is None or plan.container == "png" or not plan.info.path.exists():
-        return None
-    rate = plan.info.video.average_rate or 1
-    index = min(outcome.frames_done - 1, int(at_s * rate))
-    png = plan.output.with_name(f"{plan.output.stem}.comparison.png")
-    write_comparison(plan.info.path, outcome.output, frame_index=index, png=png, stream_index=plan.info.video.index)
-    return png
+def _watched(config: Config, *, display: Display) -> Iterator[Job | None]:
+    """The films that are there and those that come, each when it has stopped growing; None while there is none."""
+    watch = Watch(config=config)
+    while True:
+        found = watch.poll(time.monotonic())
+        for note in found.notes:
+            display.note(note)
+        yield from found.jobs or (None,)
 
 
-@contextmanager
-def _signals_to(stop: StopToken) -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into an abort; the second one exits at once with 130."""
-
-    def abort(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        if stop.is_aborted:
-            os._exit(ExitCode.STOPPED)
-        stop.abort()
-
+def _size_of(job: Job) -> int:
+    """Bytes of a film; 0 if it cannot be asked."""
     try:
-        previous = {number: signal.signal(number, abort) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: whoever started us handles signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        return 0 if job.source is None else job.source.stat().st_size
+    except OSError:
+        return 0

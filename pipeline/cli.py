@@ -14,13 +14,15 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from engines.errors import BuildCancelled, EngineError
 from pipeline import __version__
-from pipeline.config.load import load_config
 from pipeline.errors import PipelineError
 from pipeline.show.explain import ExitCode, exit_code, explain, is_expected
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +137,14 @@ def make_parser() -> argparse.ArgumentParser:
         if name != "schema":
             verb.add_argument("--json", action="store_true", help="write the result as JSON to standard output")
 
-    add("run", command_run, "upscale all films of a config", config=True)
+    add("run", command_run, "upscale all films of a config, or go on with them", config=True)
+    run = verbs.choices["run"]
+    run.add_argument(
+        "--restart", action="store_true", help="begin all films anew; what earlier runs have begun is moved aside"
+    )
+    run.add_argument(
+        "--run-dir", type=Path, metavar="DIR", help="folder for the run's log, status and report; see output.dir"
+    )
     add(
         "check",
         command_check,
@@ -143,17 +152,36 @@ def make_parser() -> argparse.ArgumentParser:
         config=True,
     )
     add("plan", command_plan, "say what a run would do, and what it would need", config=True)
+    for name, command, text in (
+        ("status", command_status, "say how a run is"),
+        ("pause", command_pause, "let a run finish its segment and wait, without the GPU"),
+        ("resume", command_resume, "let a paused run go on"),
+        ("stop", command_stop, "let a run finish its segment and end; started again, it goes on there"),
+    ):
+        add(name, command, text, config=False)
+        verbs.choices[name].add_argument(
+            "place", type=Path, metavar="PLACE", help="the run's folder, its output folder, or its config file"
+        )
     add("doctor", command_doctor, "say what this machine has and lacks, and what installs it", config=False)
     add("schema", command_schema, "write the JSON Schema of the config format", config=False)
     return parser
 
 
+def read_config(arguments: argparse.Namespace) -> Config:
+    """The config that the command line names."""
+    from pipeline.config.load import load_config
+
+    return load_config(arguments.config, arguments.overrides)
+
+
 def command_run(arguments: argparse.Namespace) -> int:
     """``run``: upscale; print the paths of the finished films."""
-    config = load_config(arguments.config, arguments.overrides)
+    config = read_config(arguments)
     from pipeline import run
+    from pipeline.batch import RunOptions
 
-    result = run(config)  # signals are its business while it runs
+    options = RunOptions(config_path=arguments.config, run_folder=arguments.run_dir, restart=arguments.restart)
+    result = run(config, options=options)  # signals are its business while it runs
     if arguments.json:
         put_json(result.as_json())
     else:
@@ -162,13 +190,58 @@ def command_run(arguments: argparse.Namespace) -> int:
     return int(result.exit_code)
 
 
+def command_status(arguments: argparse.Namespace) -> int:
+    """``status``: a table, or JSON."""
+    from dataclasses import asdict
+
+    from pipeline.night.commands import describe_run, locate_run
+
+    folder = locate_run(arguments.place)
+    status, lines = describe_run(folder)
+    if arguments.json:
+        put_json({"run": str(folder), "is_dead": status.is_dead(), **asdict(status)})
+    else:
+        for line in lines:
+            put(line)
+    return ExitCode.DONE
+
+
+def command_pause(arguments: argparse.Namespace) -> int:
+    """``pause``: see the verb's help."""
+    return ask(arguments, "pause")
+
+
+def command_resume(arguments: argparse.Namespace) -> int:
+    """``resume``: see the verb's help."""
+    return ask(arguments, None)
+
+
+def command_stop(arguments: argparse.Namespace) -> int:
+    """``stop``: see the verb's help."""
+    return ask(arguments, "stop")
+
+
+def ask(arguments: argparse.Namespace, request: Literal["pause", "stop"] | None) -> int:
+    """Ask a run for something and say that it was asked."""
+    from pipeline.night.commands import ask_run, locate_run
+
+    folder = locate_run(arguments.place)
+    answer = ask_run(folder, request)
+    if arguments.json:
+        put_json({"run": str(folder), "answer": answer})
+    else:
+        put(answer)
+    return ExitCode.DONE
+
+
 def command_check(arguments: argparse.Namespace) -> int:
     """``check``: validate the config, then look at the machine and at each film; go on after a problem.
 
     Nothing is written, but the output folder is made: whether it can be written is part of the question.
     """
-    config = load_config(arguments.config, arguments.overrides)
+    config = read_config(arguments)
     from pipeline.checks import describe_engine, describe_ffmpeg, describe_film
+    from pipeline.inputs.find import find_jobs
 
     items: list[dict[str, Any]] = []
     codes: list[int] = []
@@ -188,8 +261,8 @@ def command_check(arguments: argparse.Namespace) -> int:
     check("engine", lambda: describe_engine(config))
     check("ffmpeg", describe_ffmpeg)
     with_plan = not codes  # without an engine every film would fail for that one reason
-    for path in config.input.paths or (None,):
-        check(str(path or "synthetic"), partial(describe_film, config, path, with_plan=with_plan))
+    for job in find_jobs(config).jobs:
+        check(str(job.source or "synthetic"), partial(describe_film, job.config, job.source, with_plan=with_plan))
     if arguments.json:
         put_json({"ok": not codes, "items": items})
     return max(codes, default=ExitCode.DONE)
@@ -197,7 +270,8 @@ def command_check(arguments: argparse.Namespace) -> int:
 
 def command_plan(arguments: argparse.Namespace) -> int:
     """``plan``: what each film's job would be; go on after a film that cannot be planned."""
-    config = load_config(arguments.config, arguments.overrides)
+    config = read_config(arguments)
+    from pipeline.inputs.find import find_jobs
     from pipeline.plan import plan_film, probe_film
     from pipeline.preflight import measure_pace
     from pipeline.show.build import BuildReporter
@@ -208,9 +282,9 @@ def command_plan(arguments: argparse.Namespace) -> int:
     codes: list[int] = []
     tiles_per_s: dict[tuple[int, int, int], float] = {}  # a folder of alike films is measured once
     with open_display(config.run.progress, report_every_s=config.run.report_every_s) as display:
-        for path in config.input.paths or (None,):
+        for job in find_jobs(config).jobs:
             try:
-                plan = plan_film(config, probe_film(config, path))
+                plan = plan_film(job.config, probe_film(job.config, job.source))
                 shape = (plan.grid.tile_height, plan.grid.tile_width, plan.engine_scale)
                 if shape not in tiles_per_s:
                     pace_fps = measure_pace(plan, listener=BuildReporter(display))

@@ -7,6 +7,8 @@
     ├── ConfigError                .problems: every problem found, each with file, line and key
     ├── SetupError                 no ffmpeg, no GPU, no codec; .missing
     ├── OutputError                the output exists, cannot be written, is the input, or the disk is full; .path
+    │   ├── OutputHeld             another run is working on it
+    │   └── ResumeRefused          what lies there was begun with something else; .differences
     ├── MediaError                 .path
     │   ├── UnsupportedMedia       readable, but not something this program can upscale
     │   ├── DamagedMedia           the input ends early or has holes; what was decodable was kept
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 
 class PipelineError(Exception):
@@ -75,6 +78,25 @@ class OutputError(PipelineError):
     def __init__(self, message: str, *, path: Path, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.path = path
+
+
+class ResumeRefused(OutputError):
+    """Work on an output was begun with another film, other settings, another network or another program.
+
+    Args:
+        message: Names every difference, before and now.
+        path: The work folder.
+        differences: The same as values (``pipeline.journal.Difference``).
+        hint: What to do next.
+    """
+
+    def __init__(self, message: str, *, path: Path, differences: tuple[Any, ...] = (), hint: str = "") -> None:
+        super().__init__(message, path=path, hint=hint)
+        self.differences = differences
+
+
+class OutputHeld(OutputError):
+    """Another run is working on the output at this moment."""
 
 
 class MediaError(PipelineError):

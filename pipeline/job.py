@@ -1,8 +1,9 @@
 """One film from its file to the finished, verified output.
 
-Order: check the paths, load the network, run the graph, join the segments and copy the other streams, verify, and only
-then give the result its name. Until that last step everything lies in a work folder beside the output, which is removed
-in the end, whatever the end is.
+Order: own the work folder and see what of the film is done already, check the paths, load the network, run the graph,
+join the segments and copy the other streams, verify, and only then give the result its name. Until that last step
+everything lies in the work folder beside the output. It is removed when the film is finished, and when nothing of it is
+worth going on with; otherwise it stays for the next job.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,18 @@ from pipeline.assembly.expected import Expected
 from pipeline.assembly.ffmpeg import find_ffmpeg
 from pipeline.assembly.mux import assemble, write_pictures
 from pipeline.assembly.verify import verify_output
+from pipeline.attempts import run_attempts
 from pipeline.errors import OutputError
 from pipeline.graph.metrics import GraphSnapshot, Verdict, find_bottleneck
 from pipeline.graph.stop import StopToken
-from pipeline.lane_run import RunTerms, upscale_film
+from pipeline.journal import wish_digest
+from pipeline.keeping import JobStopped, KeepTerms, KeptFrames, KeptWork, open_kept_work
 from pipeline.plan import JobPlan
-from pipeline.preflight import check_paths, open_planned_runner
+from pipeline.preflight import check_paths, make_output_folder
+from pipeline.run_terms import RunTerms, UpscaledFilm
 from pipeline.segments import CommittedSegment
 from pipeline.show.progress import JobPhase, JobProgress, RateMeter
-from pipeline.warmup import compile_kernels
-from pipeline.work_folder import open_work_folder
+from pipeline.work_folder import REPLACED_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -47,17 +49,19 @@ class JobOutcome:
     graph_s: float
     """Of it, the time in which frames flowed."""
     graph: GraphSnapshot
-    """Of all lanes; where a single lane had to finish what several had begun, its own."""
+    """Of all lanes; where a single lane had to finish what several had begun, or memory ran out, of what ran last."""
     verdict: Verdict
     damage: str | None
     """What of the input could not be read; None if nothing was lost."""
     notes: tuple[str, ...]
     verification: dict[str, Any] | None
+    frames_resumed: int = 0
+    """Of ``frames_done``, made by earlier jobs."""
 
     @property
     def fps(self) -> float:
         """Frames per second while frames flowed."""
-        return self.frames_done / self.graph_s if self.graph_s > 0 else 0.0
+        return (self.frames_done - self.frames_resumed) / self.graph_s if self.graph_s > 0 else 0.0
 
 
 def run_job(
@@ -66,43 +70,80 @@ def run_job(
     report: Callable[[JobProgress], None],
     interval_s: float,
     stop: StopToken,
+    keep: KeepTerms | None = None,
+    kept: KeptFrames | None = None,
     listener: BuildListener | None = None,
+    warn: Callable[[str], None] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> JobOutcome:
-    """Upscale one film.
+    """Upscale one film, or go on with it.
 
     Args:
         plan: What to do, from ``plan_film``.
         report: Called in this thread with how far the job is.
         interval_s: About how often, seconds.
-        stop: Ends the job from outside; its work folder goes, nothing else was written.
+        stop: Ends the job from outside: after the segments in work, or at once. What is in finished segments stays in
+            the work folder, and the next job for the same output goes on with it.
+        keep: Where work is kept; None: by the plan's config.
+        kept: Told what is safe on disk while the job runs.
         listener: Hears of an engine that has to be compiled before the frames can flow.
+        warn: Called in this thread with what the user should know while the job runs: that memory ran out, and what
+            it goes on with. The outcome's notes have it too.
+        note: Called in this thread with what the job goes on from, one sentence each.
 
     Returns:
         The outcome. The file under ``plan.output`` is whole and verified.
 
     Raises:
         GraphFailed: A stage failed; the first member is the cause.
-        PipelineError: Memory, paths, tools, assembly or verification failed.
+        OutputHeld: Another run is working on the same output.
+        ResumeRefused: What is there was begun with something else.
+        PipelineError: Memory (twice), paths, tools, assembly or verification failed.
         BuildCancelled: The compilation of the engine was cancelled.
         EngineError: The network could not be loaded.
+        JobStopped: ``stop.stop()`` was called, and the film is not finished.
         Aborted: ``stop.abort()`` was called.
     """
     started_s = time.perf_counter()
-    check_paths(plan)
     if plan.streams is not None:
         find_ffmpeg()  # missing: say so now, not after the night
     progress = _Progress(plan, report=report)
-    with _work_folder(plan) as work:
-        with open_planned_runner(plan, listener=listener) as runner:
-            compile_kernels(plan)
-            stop.raise_if_aborted()
-            progress.begin()
-            terms = RunTerms(work=work, stop=stop, on_snapshot=progress.update, interval_s=interval_s)
-            film = upscale_film(plan, runner, terms)
-        verification = None
-        if plan.is_written:
-            progress.enter("assembling")
-            verification = _assemble(plan, film.segments, work=work, stop=stop, progress=progress)
+    terms = RunTerms(work=plan.output, stop=stop, on_snapshot=progress.update, interval_s=interval_s)
+    if not plan.is_written:
+        film = run_attempts(plan, terms, listener=listener, on_begin=progress.begin, warn=warn)
+        if not film.is_complete:
+            raise JobStopped(f"stopped after {film.frame_count} frames")
+        return _outcome(plan, film, started_s=started_s, verification=None)
+    make_output_folder(plan)
+    keep = keep or KeepTerms(root=plan.config.output.dir, wish=wish_digest(plan.config))
+    with open_kept_work(plan, keep, kept=kept or KeptFrames(), stop=stop) as work:
+        if work.finished_frames is not None:
+            work.remember(frame_count=work.finished_frames)
+            return _finished_before(plan, frame_count=work.finished_frames, started_s=started_s)
+        check_paths(plan)
+        for text in work.greetings():
+            logger.info("%s: %s", plan.info.path, text)
+            if note is not None:
+                note(text)
+        film = run_attempts(
+            work.plan,
+            replace(terms, work=work.work, on_committed=work.commit, on_discarded=work.discard),
+            done=work.done,
+            listener=listener,
+            on_begin=progress.begin,
+            warn=warn,
+            on_lowered=work.lower,
+        )
+        if not film.is_complete:
+            raise JobStopped(f"stopped after {film.frame_count} frames")
+        progress.enter("assembling")
+        verification = _assemble(work, film.segments, stop=stop, progress=progress)
+        work.remember(frame_count=film.frame_count)
+    outcome = _outcome(plan, film, started_s=started_s, verification=verification)
+    return replace(outcome, frames_resumed=sum(segment.frame_count for segment in work.done))
+
+
+def _outcome(plan: JobPlan, film: UpscaledFilm, *, started_s: float, verification: dict[str, Any] | None) -> JobOutcome:
     return JobOutcome(
         output=plan.output if plan.is_written else None,
         frames_done=film.frame_count,
@@ -116,11 +157,28 @@ def run_job(
     )
 
 
+def _finished_before(plan: JobPlan, *, frame_count: int, started_s: float) -> JobOutcome:
+    """The outcome of a job whose earlier attempt ended right after the result got its name."""
+    nothing = GraphSnapshot(elapsed_s=0.0, stages=(), channels=())
+    return JobOutcome(
+        output=plan.output,
+        frames_done=frame_count,
+        elapsed_s=time.perf_counter() - started_s,
+        graph_s=0.0,
+        graph=nothing,
+        verdict=find_bottleneck(nothing),
+        damage=None,
+        notes=("finished by an earlier run, which ended before it could say so",),
+        verification=None,
+    )
+
+
 def _assemble(
-    plan: JobPlan, segments: tuple[CommittedSegment, ...], *, work: Path, stop: StopToken, progress: _Progress
+    work: KeptWork, segments: tuple[CommittedSegment, ...], *, stop: StopToken, progress: _Progress
 ) -> dict[str, Any]:
     """Make the whole result in the work folder, verify it there, and move it to its name."""
-    finished = work / f"result.{plan.container}"
+    plan = work.plan
+    finished = work.work / f"result.{plan.container}"
     if plan.container == "png":
         write_pictures(segments, out=finished)
     else:
@@ -131,8 +189,9 @@ def _assemble(
     progress.enter("verifying")
     verified = verify_output(finished, Expected.of(plan, segments))
     stop.raise_if_aborted()
+    work.verify(finished, frame_count=sum(segment.frame_count for segment in segments))
     try:
-        _commit(finished, plan.output, work=work)
+        _commit(finished, plan.output, work=work.work)
     except OSError as exc:
         raise OutputError(
             f"cannot move the result to {plan.output}: {exc.strerror}", path=plan.output, hint="check the folder"
@@ -146,16 +205,9 @@ def _commit(finished: Path, output: Path, *, work: Path) -> None:
         commit_file(finished, output)
         return
     if output.exists():
-        output.rename(work / "replaced")
+        output.rename(work / REPLACED_NAME)
     finished.rename(output)
     fsync_folder(output.parent)
-
-
-def _work_folder(plan: JobPlan) -> AbstractContextManager[Path]:
-    """Where segments go; a path that nobody uses if nothing is written."""
-    if plan.is_written:
-        return open_work_folder(plan.output, keep=plan.config.output.keep_work)
-    return nullcontext(plan.output)
 
 
 class _Progress:
@@ -170,9 +222,9 @@ class _Progress:
         self._latest: GraphSnapshot | None = None
         self._done_before = 0
 
-    def begin(self) -> None:
-        """The rate counts from here."""
-        self._meter.update(frames_done=0, now_s=time.perf_counter())
+    def begin(self, frames_done: int) -> None:
+        """The rate counts from here: what is done already took no time of this attempt."""
+        self._meter.update(frames_done=frames_done, now_s=time.perf_counter())
 
     def update(self, graph: GraphSnapshot, done_before: int) -> None:
         """Take a snapshot and pass it on.

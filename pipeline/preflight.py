@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from engines import Runner, open_runner
@@ -20,7 +21,7 @@ PACE_FLOP = 1e11
 
 
 def check_paths(plan: JobPlan) -> None:
-    """Refuse a run whose result could not be put where the config says. Makes the output folder.
+    """Refuse a job whose result could not be put where the config says. Makes the output folder.
 
     Raises:
         OutputError: The result would replace its source or an existing file, or the folder cannot be written.
@@ -38,12 +39,20 @@ def check_paths(plan: JobPlan) -> None:
         )
     if output.is_dir() and plan.container != "png":
         raise OutputError(f"the output is a folder: {output}", path=output, hint="set another output.name")
-    folder = output.parent
-    trial = folder / f".{output.name}.write-test.part"
+    make_output_folder(plan)
+
+
+def make_output_folder(plan: JobPlan) -> None:
+    """Make the folder of a plan's result, and see that it can be written.
+
+    Raises:
+        OutputError: It cannot.
+    """
+    folder = plan.output.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        trial.write_bytes(b"")
-        trial.unlink()
+        with TemporaryFile(dir=folder):
+            pass
     except OSError as exc:
         raise OutputError(
             f"cannot write into {folder}: {exc.strerror}", path=folder, hint="set output.dir to a folder you may write"

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.failures import FailureKind
 from pipeline.job import JobOutcome
 from pipeline.show.explain import ExitCode
+from pipeline.show.morning.summary import Problem, Thumbnails
 from pipeline.show.progress import JobEnd, JobStatus
 
 
@@ -29,6 +31,35 @@ class JobResult:
     report: Path | None
     comparison: Path | None
     elapsed_s: float
+    failure: FailureKind | None = None
+    """What kind of failure it was; None unless it failed."""
+    planned_output: Path | None = None
+    """Where the result goes or would have gone; None if it was not planned, or nothing is written."""
+    problems: tuple[Problem, ...] = ()
+    """``errors`` for the morning report: what is wrong, and what to do."""
+    reason: str = ""
+    """Why it was skipped or stopped, or who holds it, one sentence; empty otherwise."""
+    choices: tuple[str, ...] = ()
+    """What was chosen and why, one sentence each."""
+    source_size: tuple[int, int] | None = None
+    """(height, width) of the film, pixels; None if it could not be read."""
+    output_size: tuple[int, int] | None = None
+    """(height, width) of the result, pixels; None if it was not planned."""
+    frame_count_estimated: int | None = None
+    """Frames to expect; None if unknown."""
+    frames_done: int = 0
+    """Frames that are safe on disk, those of earlier runs included."""
+    frames_resumed: int = 0
+    """Of these, made by earlier runs."""
+    thumbnails: Thumbnails | None = None
+    """The same part of the same frame, before and after; None if none were made."""
+
+    @property
+    def output(self) -> Path | None:
+        """The finished file; None if there is none."""
+        if self.status == "skipped":
+            return self.planned_output
+        return None if self.outcome is None else self.outcome.output
 
     def as_json(self) -> dict[str, Any]:
         """JSON-native values."""
@@ -36,8 +67,9 @@ class JobResult:
         return {
             "input": None if self.source is None else str(self.source),
             "status": self.status,
-            "output": None if outcome is None or outcome.output is None else str(outcome.output),
-            "frames": 0 if outcome is None else outcome.frames_done,
+            "reason": self.reason,
+            "output": None if self.output is None else str(self.output),
+            "frames": self.frames_done,
             "fps": 0.0 if outcome is None else outcome.fps,
             "elapsed_s": self.elapsed_s,
             "bottleneck": "" if outcome is None else outcome.verdict.text,
@@ -50,7 +82,7 @@ class JobResult:
     def end(self) -> JobEnd:
         """For displays."""
         outcome = self.outcome
-        lines = list(self.errors)
+        lines = [self.reason] if self.reason else list(self.errors)
         if self.comparison is not None:
             lines.append(f"before and after: {self.comparison}")
         if self.report is not None:
@@ -58,8 +90,8 @@ class JobResult:
         return JobEnd(
             name=self.name,
             status=self.status,
-            output=None if outcome is None else outcome.output,
-            frames_done=0 if outcome is None else outcome.frames_done,
+            output=self.output,
+            frames_done=self.frames_done,
             elapsed_s=self.elapsed_s,
             fps=0.0 if outcome is None else outcome.fps,
             verdict="" if outcome is None else outcome.verdict.text,
@@ -74,11 +106,13 @@ class BatchResult:
     jobs: tuple[JobResult, ...]
     elapsed_s: float
     was_stopped: bool
+    run_folder: Path | None = None
+    """Where the run kept its log and its report; None if it kept none."""
 
     @property
     def outputs(self) -> tuple[Path, ...]:
-        """The finished files, in order."""
-        return tuple(job.outcome.output for job in self.jobs if job.outcome is not None and job.outcome.output)
+        """The finished files, in order; those that an earlier run finished too."""
+        return tuple(path for job in self.jobs if (path := job.output) is not None)
 
     @property
     def exit_code(self) -> int:
@@ -96,5 +130,6 @@ class BatchResult:
             "exit_code": int(self.exit_code),
             "elapsed_s": self.elapsed_s,
             "was_stopped": self.was_stopped,
+            "run_folder": None if self.run_folder is None else str(self.run_folder),
             "jobs": [job.as_json() for job in self.jobs],
         }

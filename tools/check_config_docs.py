@@ -16,7 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = tuple(ROOT / "pipeline/config" / name for name in ("models.py", "infer.py", "types.py"))
+FILES = tuple(
+    ROOT / "pipeline/config" / name
+    for name in ("models.py", "inputs.py", "infer.py", "outputs.py", "run.py", "types.py")
+)
 
 OPEN_TYPES = {"int", "float", "str", "bytes", "Any", "object", "dict", "list", "set", "Path", "Fraction"}
 """Types that take any value and so need a constraint."""

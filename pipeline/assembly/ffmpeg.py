@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shutil
 import subprocess
@@ -72,7 +73,8 @@ def run_ffmpeg(
 ) -> None:
     """Run ffmpeg to its end. Blocks until then.
 
-    It runs in a session of its own, so that a Ctrl-C at the terminal reaches this process alone, which decides.
+    It runs in a session of its own, so that a Ctrl-C at the terminal reaches this process alone, which decides; a
+    process that has a session and no terminal, as a film's own has, keeps it in its group, to be killed with it.
 
     Args:
         program: From ``find_ffmpeg``.
@@ -96,7 +98,7 @@ def run_ffmpeg(
             stdin=subprocess.DEVNULL if feed is None else subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=said,
-            start_new_session=True,
+            start_new_session=not _is_apart(),
         )
         stack.callback(_end, process)
         if stop is not None:
@@ -116,6 +118,17 @@ def run_ffmpeg(
             )
         for line in lines:
             _LOGGER.debug("ffmpeg: %s", line)
+
+
+def _is_apart() -> bool:
+    """Whether this process leads a session without a terminal: nobody signals its group but who means all of it."""
+    if os.getsid(0) != os.getpid():
+        return False
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:  # ENXIO: there is none
+        return True
+    return False
 
 
 def _feed(process: subprocess.Popen[bytes], stdin: IO[bytes], feed: Callable[[IO[bytes]], None]) -> None:

@@ -30,6 +30,8 @@ __all__ = ["assemble", "write_pictures"]
 
 _MINIMUM_MOVIE_TIMESCALE = 90_000
 """Edit lists place the start of every track in this unit; libav's default of 1000 would round it to a millisecond."""
+_FILM, _RESULT = "<film>", "<result>"
+"""What the two files are called until ffmpeg-python is done with them: it cannot take names that are no UTF-8."""
 _CONTAINER_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder")
 """Global tags that describe the source's container and not the film."""
 
@@ -132,7 +134,7 @@ def _arguments(
     options: dict[str, Any] = {"copyts": None, "c:0": "copy"}
     attach: list[str] = []
     if source is not None and tags is not None:
-        film = ffmpeg.input(_url(source.path), itsoffset=_seconds(clock.source_offset_s))
+        film = ffmpeg.input(_FILM, itsoffset=_seconds(clock.source_offset_s))
         covers = {cover.index for cover in tags.covers}
         copies = [copy for copy in plan.copies if copy.source.index not in covers]
         for position, copy in enumerate(copies, 1):
@@ -147,13 +149,15 @@ def _arguments(
         aspect = encode.sample_aspect * Fraction(encode.width, encode.height)
         options["aspect:v:0"] = f"{aspect.numerator}:{aspect.denominator}"
     options |= _container_options(plan, encode=encode)
-    output = ffmpeg.output(*streams, _url(out), format=FORMAT_NAMES[plan.container], **options)
+    output = ffmpeg.output(*streams, _RESULT, format=FORMAT_NAMES[plan.container], **options)
     arguments: list[str] = output.get_args()
     if source is not None and len(streams) == 1:
         # ffmpeg-python leaves out an input of which no stream is mapped; its chapters and tags are wanted all the same
         after_pipe = arguments.index("pipe:0") + 1
-        arguments[after_pipe:after_pipe] = ["-itsoffset", _seconds(clock.source_offset_s), "-i", _url(source.path)]
-    return [*arguments[:-1], *_tag_arguments(tags), *attach, arguments[-1]]
+        arguments[after_pipe:after_pipe] = ["-itsoffset", _seconds(clock.source_offset_s), "-i", _FILM]
+    arguments = [*arguments[:-1], *_tag_arguments(tags), *attach, arguments[-1]]
+    names = {_RESULT: _url(out)} | ({} if source is None else {_FILM: _url(source.path)})
+    return [names.get(argument, argument) for argument in arguments]
 
 
 def _container_options(plan: StreamPlan, *, encode: EncodeSpec) -> dict[str, Any]:

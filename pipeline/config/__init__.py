@@ -1,18 +1,17 @@
 """The config of a run: its models, how it is read, its schema and its digest."""
 
 from pipeline.config.infer import EngineSection, InferSection
+from pipeline.config.inputs import InputSection, OverrideSection
 from pipeline.config.models import (
     Config,
     DecodeSection,
     EncodeSection,
-    InputSection,
-    OutputSection,
-    QueueSection,
-    RunSection,
     ScaleSection,
     SyntheticSection,
     TileSection,
 )
+from pipeline.config.outputs import OutputSection
+from pipeline.config.run import QueueSection, RunSection
 
 __all__ = [
     "Config",
@@ -22,6 +21,7 @@ __all__ = [
     "InferSection",
     "InputSection",
     "OutputSection",
+    "OverrideSection",
     "QueueSection",
     "RunSection",
     "ScaleSection",

@@ -5,19 +5,16 @@ same JSON schema that editors use, so the two cannot disagree.
 """
 
 import copy
-import difflib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
-
 from pipeline.config import Config
-from pipeline.config.problems import ProblemList, parse_key, spell_key
-from pipeline.config.types import RuleBroken, Section, anchor_text, tells_paths
-from pipeline.config.words import describe_field, spell_value
+from pipeline.config.overrides import settle_overrides
+from pipeline.config.problems import ProblemList, parse_key
+from pipeline.config.types import Section, anchor_text, tells_paths
+from pipeline.config.validate import find_section, is_section, translate, validate
+from pipeline.config.words import spell_value
 from pipeline.config.yaml_text import Document, Key, YamlProblem, dump_yaml, parse_yaml, shorten
 from pipeline.errors import ConfigError
 
@@ -135,18 +132,11 @@ def build_config(document: Document, *, source: str, folder: Path, overrides: Se
         wrong = {error["loc"][0] for error in errors if error["loc"]}
         _, more = validate({name: value for name, value in values.items() if name not in wrong}, folder=folder)
         translate([error for error in more if not error["loc"]], values, problems=problems, without=wrong)
+    if config is not None:
+        config = settle_overrides(config, folder=folder, problems=problems)
     problems.check()
     assert config is not None, "a config without problems was validated"
     return config
-
-
-def validate(values: Mapping[str, Any], *, folder: Path) -> tuple[Config | None, list[ErrorDetails]]:
-    """Validate plain values; pydantic's errors if they are wrong."""
-    try:
-        # As JSON, because strictness there still takes a list for a tuple and text for a path.
-        return Config.model_validate_json(json.dumps(values), context={"folder": folder}), []
-    except ValidationError as exc:
-        return None, exc.errors(include_url=False)
 
 
 def apply_override(values: dict[str, Any], override: str, *, problems: ProblemList) -> None:
@@ -179,6 +169,8 @@ def apply_override(values: dict[str, Any], override: str, *, problems: ProblemLi
 
 def anchor_override(key: Key, value: Any) -> Any:
     """Make the paths of an override absolute: they start where the command is typed, as the shell completes them."""
+    if key == ("input", "overrides"):
+        return [anchor_settings(item) for item in value] if isinstance(value, list) else value
     section: type[Section] | None = Config
     for part in key[:-1]:
         field = section.model_fields.get(str(part)) if section is not None else None
@@ -194,89 +186,12 @@ def anchor_override(key: Key, value: Any) -> Any:
     return [anchored(item) for item in value] if isinstance(value, list) else anchored(value)
 
 
-def translate(
-    errors: Sequence[ErrorDetails],
-    values: Mapping[str, Any],
-    *,
-    problems: ProblemList,
-    without: frozenset[Any] | set[Any] = frozenset(),
-) -> None:
-    """Turn pydantic's errors into problems in plain words.
-
-    Args:
-        errors: pydantic's.
-        values: What was validated.
-        problems: Where they go.
-        without: Sections whose fields are wrong already; rules that touch them are left out.
-    """
-    for error in errors:
-        broken: tuple[RuleBroken, ...] = error.get("ctx", {}).get("broken", ())
-        for rule in broken:
-            keys = [parse_key(key) for key in rule.keys]
-            if any(key[0] in without for key in keys):
-                continue
-            # Reported where it can be acted on: at the override, if one of the rule's keys came from one.
-            place = next((key for key in keys if key in problems.overridden), keys[0])
-            text = rule.text if place == keys[0] else f"{spell_key(keys[0])} {rule.text}"
-            problems.add(place, text)
-        if broken:
-            continue
-        key, section, field_name = locate(error["loc"], values)
-        if error["type"] == "extra_forbidden":
-            known = sorted(section.model_fields)
-            near = difflib.get_close_matches(str(key[-1]), known, n=1)
-            advice = f"did you mean {spell_key((*key[:-1], near[0]))}?" if near else f"known here: {', '.join(known)}"
-            problems.add(key, f"unknown key; {advice}")
-        elif error["type"] == "value_error":
-            problems.add(key, f"{error['ctx']['error']} (got {shorten(error['input'])})")
-        else:
-            expected = describe_field(section, field_name, item=len(key) > 0 and key[-1] != field_name)
-            problems.add(key, f"must be {expected} (got {spell_value(error['input'])})")
-
-
-def locate(loc: tuple[str | int, ...], values: Any) -> tuple[Key, type[Section], str]:
-    """Find the key that a pydantic error is about.
-
-    Args:
-        loc: pydantic's location, which may end in names of union members.
-        values: What was validated.
-
-    Returns:
-        The key; the section that its field belongs to, and the field's name (empty for a section or an unknown key).
-    """
-    section: type[Section] = Config
-    field_name = ""
-    key: list[str | int] = []
-    for part in loc:
-        if field_name:  # inside a list or a mapping
-            if isinstance(values, list | dict) and (isinstance(part, int) or part in values):
-                key.append(part)
-            break
-        key.append(part)
-        values = values.get(part) if isinstance(values, dict) else None
-        field = section.model_fields.get(str(part))
-        if field is None:
-            break
-        inner = find_section(field.annotation)
-        if inner is None or not isinstance(values, dict):
-            field_name = str(part)
-        else:
-            section = inner
-    return tuple(key), section, field_name
-
-
-def find_section(annotation: Any) -> type[Section] | None:
-    """The section class that a field's annotation is or contains (``Section | None``)."""
-    for candidate in (annotation, *getattr(annotation, "__args__", ())):
-        if is_section(candidate):
-            section: type[Section] = candidate
-            return section
-    return None
-
-
-def is_section(annotation: Any) -> bool:
-    """Whether a field's annotation is a section."""
-    return isinstance(annotation, type) and issubclass(annotation, Section)
+def anchor_settings(override: Any) -> Any:
+    """The same for what an item of ``input.overrides`` sets."""
+    settings = override.get("set") if isinstance(override, dict) else None
+    if not isinstance(settings, dict):
+        return override
+    return {**override, "set": {name: anchor_override(parse_key(name), value) for name, value in settings.items()}}
 
 
 def resolved_yaml(config: Config) -> str:

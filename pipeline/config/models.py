@@ -7,42 +7,27 @@ Reading files is `pipeline.config.load`'s work, digests are `pipeline.config.dig
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 
 from pipeline.config.infer import InferSection
+from pipeline.config.inputs import InputSection
+from pipeline.config.outputs import OutputSection
+from pipeline.config.run import QueueSection, RunSection
 from pipeline.config.types import (
     Auto,
-    ConfigPath,
     OptionName,
     OptionText,
-    QueueLength,
     Rate,
     RuleBroken,
     Section,
     SidePx,
     ThreadCount,
     allow_unquoted,
-    check_name,
     name_fields,
     quote_choice,
 )
-
-
-class InputSection(Section):
-    """The films."""
-
-    paths: tuple[ConfigPath, ...] = ()
-    """Video files, in the order in which they are upscaled. Required, unless decode.kind is synthetic.
-    Relative paths start at the config file's folder, in --set where the command is typed; ~ is the home folder."""
-
-    def rules(self) -> Iterator[RuleBroken]:
-        """Each file once: two jobs would write one output."""
-        for index, path in enumerate(self.paths):
-            if path in self.paths[:index]:
-                yield RuleBroken(keys=(f"input.paths[{index}]",), text=f"must name each file once (got {path} again)")
 
 
 class SyntheticSection(Section):
@@ -174,79 +159,6 @@ class EncodeSection(Section):
     """More options, passed to the encoder as they are: its option names and their values."""
 
 
-class OutputSection(Section):
-    """Where the result goes."""
-
-    dir: ConfigPath = Path("out")
-    """Folder of the results, made if missing. A relative one starts at the config file's folder, in --set where the
-    command is typed."""
-    name: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(check_name)] = "{stem}"
-    """File name without suffix. In braces: {stem} (the input's name), {height} and {width} (of the result, pixels),
-    {model}, {factor}."""
-    container: Literal["auto", "mkv", "mp4", "mov"] = "auto"
-    """File format. auto: the source's where that is mp4 or mov and can hold all streams, otherwise mkv."""
-    overwrite: bool = False
-    """Whether an existing file is replaced, once the new one is whole."""
-    segment_s: Annotated[float, Field(gt=0, le=86400)] = 60.0
-    """Length in seconds of the pieces in which the film is encoded; an interrupted run loses at most one."""
-    keep_work: bool = False
-    """Whether the pieces are kept when the film is done."""
-    comparison_s: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
-    """Time in seconds of a frame that is also written as a picture, before and after side by side. null: none."""
-
-    def format_name(self, *, stem: str, height: int, width: int, model: str, factor: float) -> str:
-        """Fill ``name`` in.
-
-        Args:
-            stem: The input's file name without suffix.
-            height: Height of the result, pixels.
-            width: Width of the result, pixels.
-            model: Name of the network; characters that no file name can have become ``_``.
-            factor: Enlargement per side, written as short as it can be: ``2``, ``1.5``.
-        """
-        safe_model = model.replace("/", "_").replace("\\", "_")
-        return self.name.format(stem=stem, height=height, width=width, model=safe_model, factor=f"{factor:.6g}")
-
-
-class QueueSection(Section):
-    """How much may wait between two stages. More evens out bursts and costs memory."""
-
-    decoded_frames: QueueLength = 4
-    """Frames waiting to be cut."""
-    tile_batches: QueueLength = 2
-    """Batches waiting for the network."""
-    upscaled_batches: QueueLength = 2
-    """Batches waiting to be joined to frames."""
-    stitched_frames: QueueLength = 4
-    """Frames waiting for the encoder."""
-
-
-class RunSection(Section):
-    """The run as a whole."""
-
-    on_error: Literal["continue", "stop"] = "continue"
-    """What happens after a film that failed: go on with the next one, or stop."""
-    stall_timeout_s: Annotated[float, Field(gt=0, le=86400)] = 120.0
-    """Seconds without any movement after which a run fails instead of hanging."""
-    join_deadline_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
-    """Seconds that the stages have to end after a failure or a second Ctrl-C."""
-    report_every_s: Annotated[float, Field(ge=0.1, le=3600)] = 10.0
-    """Seconds between two lines of plain progress; the live display has its own pace."""
-    progress: Literal["auto", "live", "plain", "off"] = "auto"
-    """How progress is shown on stderr. auto: live on a terminal, otherwise plain lines."""
-    frames_on: Literal["auto", "gpu", "cpu"] = "auto"
-    """Where frames are between decoder and encoder, if the network runs on an NVIDIA GPU. gpu: in its memory. cpu: in
-    the host's. auto: gpu, where all that this needs is installed."""
-    memory_mb: Auto | Annotated[int, Field(ge=64, le=16_777_216)] = "auto"
-    """Memory for the network and the frames in MiB (1,048,576 bytes), which limits lanes and tiles. auto: what
-    is free."""
-    lanes: Auto | Annotated[int, Field(ge=1, le=16)] = "auto"
-    """Segments of a film that are worked on at once, each with a decoder and an encoder of its own; fewer where
-    run.memory_mb does not hold as many. Frames do not depend on it, but with encode.threads 0 the lanes share the
-    processor's cores, and an encoder's bits can depend on its threads. auto: 1 if the network runs on the processor,
-    more if only the encoder does."""
-
-
 class Config(Section):
     """One run, completely."""
 
@@ -284,8 +196,14 @@ class Config(Section):
                 keys=("input.paths", "decode.kind"),
                 text=f"must be empty when decode.kind is synthetic, which reads no file (got {self.input.paths[0]})",
             )
-        if len(self.input.paths) > 1 and "stem" not in name_fields(self.output.name):
+        if synthetic and self.input.watch:
+            yield RuleBroken(
+                keys=("input.watch", "decode.kind"),
+                text="must be false when decode.kind is synthetic, which reads no file",
+            )
+        if len(self.input.paths) > 1 and not name_fields(self.output.name) & {"stem", "folder"}:
             yield RuleBroken(
                 keys=("output.name", "input.paths"),
-                text=f"must contain {{stem}} when input.paths names several files (got {self.output.name!r})",
+                text=f"must contain {{stem}} or {{folder}} when input.paths names several files "
+                f"(got {self.output.name!r})",
             )

@@ -66,5 +66,10 @@ def example_lines(section: Section, *, indent: str) -> Iterator[str]:
             yield from example_lines(value, indent=indent + "  ")
         elif name == "paths":
             yield f"{indent}{name}: [film.mkv]"
+        elif isinstance(value, tuple):
+            items = dump_yaml(values[name], flow=True).split()
+            yield from textwrap.wrap(
+                f"{name}: {' '.join(items)}", COMMENT_WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  "
+            )
         else:
             yield f"{indent}{dump_yaml({name: values[name]}).strip()}"

@@ -27,6 +27,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from engines.models import is_model_file
+from pipeline.night.hours import parse_hours
 
 RATE_PATTERN = r"[0-9]+(\.[0-9]+|/[1-9][0-9]*)?"
 """Spelling of a frame rate: ``24``, ``23.976`` or ``24000/1001``."""
@@ -35,7 +36,7 @@ MIN_RATE = Fraction(1, 100)
 MAX_RATE = 1000
 """Bounds of a frame rate, frames per second: from time lapses to slow-motion cameras."""
 
-NAME_FIELDS = ("stem", "height", "width", "model", "factor")
+NAME_FIELDS = ("stem", "suffix", "folder", "height", "width", "model", "factor")
 """What ``output.name`` may contain in braces."""
 
 UNQUOTED = ("null", "420", "422", "444")
@@ -71,8 +72,26 @@ def anchor_path(path: Path, info: ValidationInfo) -> Path:
     return expanded if folder is None else Path(os.path.normpath(folder / expanded))
 
 
+LIST_MARK = "@"
+"""What a path of ``input.paths`` begins with if it is that of a list of films."""
+
+
+def anchor_input(value: Any, info: ValidationInfo) -> Any:
+    """Make a path of ``input.paths`` absolute, also behind the ``@`` of a list; what is no text stays as it is.
+
+    Raises:
+        ValueError: See `anchor_path`.
+    """
+    if not isinstance(value, str | Path):
+        return value
+    mark = LIST_MARK if str(value).startswith(LIST_MARK) else ""
+    return f"{mark}{anchor_path(Path(str(value).removeprefix(mark)), info)}"
+
+
 def anchor_text(path: str, *, folder: Path) -> str:
     """Make a relative path absolute, starting at ``folder``; ``~`` and absolute ones stay as they are."""
+    if path.startswith(LIST_MARK):
+        return LIST_MARK + anchor_text(path.removeprefix(LIST_MARK), folder=folder)
     return path if path.startswith("~") else str(folder / path)
 
 
@@ -90,7 +109,7 @@ def tells_paths(field: FieldInfo) -> Callable[[str], bool]:
     pending: list[Any] = [field.annotation, *field.metadata]
     while pending:
         part = pending.pop()
-        if isinstance(part, AfterValidator) and part.func is anchor_path:
+        if isinstance(part, AfterValidator | BeforeValidator) and part.func in (anchor_path, anchor_input):
             return lambda _: True
         if isinstance(part, AfterValidator) and part.func is anchor_model:
             return is_model_file
@@ -158,6 +177,41 @@ def check_name(template: str) -> str:
 def name_fields(template: str) -> set[str]:
     """The fields that a right template for output names contains; ``{{stem}}`` is text and no field."""
     return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+
+
+def check_suffix(suffix: str) -> str:
+    """Check the suffix of a file name; the same in small letters.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not re.fullmatch(r"\.[^./\\\0\s]+", suffix):
+        raise ValueError("must be a suffix with its dot, such as .mkv")
+    return suffix.lower()
+
+
+def check_hours(text: str) -> str:
+    """Check times of the day.
+
+    Raises:
+        ValueError: They are none.
+    """
+    try:
+        parse_hours(text)
+    except ValueError as exc:
+        raise ValueError(str(exc).partition(" (got ")[0]) from exc  # whoever words the problem adds the value
+    return text
+
+
+def check_command(command: str) -> str:
+    """Check a command for the shell.
+
+    Raises:
+        ValueError: No program can be given it.
+    """
+    if "\0" in command or not command.strip():
+        raise ValueError("must be a command for the shell")
+    return command
 
 
 ConfigPath = Annotated[Path, Field(strict=False), BeforeValidator(spell_path), AfterValidator(anchor_path)]

@@ -14,7 +14,7 @@ class BuildReporter:
 
     Args:
         display: Told about every build, at most every ``display.interval_s``.
-        stop: Where it is aborted, the build is cancelled; None if nothing can ask for that.
+        stop: Where it is to stop, the build is cancelled: no segment is in work; None if nothing can ask for that.
     """
 
     def __init__(self, display: Display, *, stop: StopToken | None = None) -> None:
@@ -33,7 +33,7 @@ class BuildReporter:
         """Show how far the build is, now and then.
 
         Returns:
-            False once the run was aborted.
+            False once the run was asked to end.
         """
         now_s = time.perf_counter()
         self._latest = BuildProgress(
@@ -41,7 +41,7 @@ class BuildReporter:
         )
         if now_s - self._shown_s >= self._display.interval_s:
             self._show(self._latest, now_s=now_s)
-        return self._stop is None or not self._stop.is_aborted
+        return self._stop is None or not self._stop.is_stopping
 
     def end(self) -> None:
         """Show that the build is over."""

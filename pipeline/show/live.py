@@ -57,6 +57,8 @@ _STATUS_STYLES: dict[JobStatus, str] = {
     "damaged": "bold yellow",
     "failed": "bold red",
     "stopped": "bold yellow",
+    "skipped": "bright_black",
+    "held": "bold yellow",
 }
 
 

@@ -83,15 +83,8 @@ def write_comparison(
         OutputError: The picture cannot be written.
         ValueError: ``frame_index`` is negative.
     """
-    if frame_index < 0:
-        raise ValueError(f"frame_index must not be negative, not {frame_index}")
-    before = _decode_frame(source, frame_index=frame_index, stream_index=stream_index)
-    after = _decode_frame(output, frame_index=frame_index, stream_index=None)
-    height, width = after.height, after.width
-    matrix = _SWS_MATRICES.get(before.colorspace, _guess_matrix(before))
-    enlarged = _to_rgb(before, height=height, width=width, matrix=matrix)
-    result = _to_rgb(after, height=height, width=width, matrix=matrix)
-
+    enlarged, result = read_before_and_after(source, output, frame_index=frame_index, stream_index=stream_index)
+    height, width = result.shape[:2]
     side_h, side_w = min(height, SIDE_HEIGHT_PX), min(width, SIDE_WIDTH_PX)
     # The source chooses the part, so that the choice cannot favour what the network made up.
     top, left = find_detail(enlarged, height=side_h, width=side_w)
@@ -108,6 +101,26 @@ def write_comparison(
         reason = exc.strerror or str(exc)
         raise OutputError(f"cannot write the picture {png}: {reason}", path=png, hint="free space or rights") from exc
     return Comparison(png=png, height=side_h, width=picture.shape[1], top=top, left=left, caption=caption)
+
+
+def read_before_and_after(
+    source: Path, output: Path, *, frame_index: int, stream_index: int | None = None
+) -> tuple[Pixels, Pixels]:
+    """Read the same frame of both films, at the output's size; arguments and errors as of ``write_comparison``.
+
+    Returns:
+        The source's frame enlarged by bicubic interpolation, and the output's: (H, W, 3) uint8 RGB [0, 255] each.
+    """
+    if frame_index < 0:
+        raise ValueError(f"frame_index must not be negative, not {frame_index}")
+    before = _decode_frame(source, frame_index=frame_index, stream_index=stream_index)
+    after = _decode_frame(output, frame_index=frame_index, stream_index=None)
+    height, width = after.height, after.width
+    matrix = _SWS_MATRICES.get(before.colorspace, _guess_matrix(before))
+    return (
+        _to_rgb(before, height=height, width=width, matrix=matrix),
+        _to_rgb(after, height=height, width=width, matrix=matrix),
+    )
 
 
 def find_detail(image: Pixels, *, height: int, width: int) -> tuple[int, int]:

@@ -79,6 +79,11 @@ def plan_lines(plan: JobPlan, *, pace_fps: float | None = None) -> tuple[str, ..
                 if on_device
                 else ""
             )
+            + (
+                f", NVDEC itself perhaps {plan.decoder_bytes_estimated * plan.lanes / 2**20:.0f} MiB"
+                if plan.decoder_bytes_estimated
+                else ""
+            )
         )
     if pace_fps is not None:
         time_s = "" if frames is None else f": at least {format_span(frames / pace_fps)}"

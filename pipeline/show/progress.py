@@ -33,7 +33,7 @@ from pipeline.show.wording import format_span
 
 DisplayKind = Literal["auto", "live", "plain", "off"]
 JobPhase = Literal["upscaling", "assembling", "verifying"]
-JobStatus = Literal["done", "failed", "stopped", "damaged"]
+JobStatus = Literal["done", "failed", "stopped", "damaged", "skipped", "held"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +91,8 @@ class JobEnd:
 
     name: str
     status: JobStatus
-    """``damaged``: finished, but the input had holes. ``stopped``: by the user, can be resumed."""
+    """``damaged``: finished, but the input had holes. ``stopped``: can be resumed. ``skipped``: an earlier run finished
+    it. ``held``: another run works on it."""
     output: Path | None
     """The finished file; None if there is none."""
     frames_done: int
@@ -113,7 +114,7 @@ class RunEnd:
 
     def summary(self) -> str:
         """One line: how many jobs ended how, and how long it took."""
-        order: tuple[JobStatus, ...] = ("done", "damaged", "failed", "stopped")
+        order: tuple[JobStatus, ...] = ("done", "damaged", "skipped", "failed", "held", "stopped")
         counts = [(sum(job.status == status for job in self.jobs), status) for status in order]
         parts = [f"{count} {status}" for count, status in counts if count] or ["nothing done"]
         return f"run: {', '.join(parts)} in {format_span(self.elapsed_s)}"

@@ -17,12 +17,6 @@ def missing(folder: Path) -> Path:
     return folder / "nowhere.mkv"
 
 
-def a_folder(folder: Path) -> Path:
-    path = folder / "folder.mkv"
-    path.mkdir()
-    return path
-
-
 def empty(folder: Path) -> Path:
     path = folder / "empty.mp4"
     path.touch()
@@ -38,7 +32,6 @@ def headless_mp4(folder: Path) -> Path:
 
 FILMS: dict[str, tuple[Builder, str]] = {
     "missing": (missing, "does not exist"),
-    "folder": (a_folder, "folder"),
     "empty": (empty, "empty"),
     "text": (lambda folder: media.write_text(folder / "text.mp4"), "not a media file"),
     "audio only": (lambda folder: media.write_audio_only(folder / "sound.mp4"), "no video"),
@@ -111,7 +104,7 @@ def test_a_result_folder_that_cannot_be_made(capfd: pytest.CaptureFixture[str], 
     (tmp_path / "file").write_text("not a folder")
     ran = run_films(capfd, tmp_path, film, output={"dir": "file/out"})
     assert ran.code == 1
-    assert len(ran.errors) == 1 and "cannot write" in ran.errors[0]
+    assert len(ran.errors) == 1 and "cannot make" in ran.errors[0]
 
 
 def test_without_ffmpeg_nothing_starts(

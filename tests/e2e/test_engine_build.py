@@ -46,7 +46,7 @@ def compile_before_opening(monkeypatch: pytest.MonkeyPatch, during: Callable[[],
             listener.end()
         return open_planned_runner(plan)
 
-    monkeypatch.setattr("pipeline.job.open_planned_runner", open_runner)
+    monkeypatch.setattr("pipeline.attempts.open_planned_runner", open_runner)
 
 
 def test_a_compilation_is_announced_before_the_frames_flow(
@@ -80,7 +80,7 @@ def test_a_signal_while_an_engine_is_compiled_stops_everything_and_leaves_nothin
                 raise BuildCancelled("the build was cancelled")
             raise AssertionError("nobody stopped the build")
 
-        pipeline.job.open_planned_runner = open_runner
+        pipeline.attempts.open_planned_runner = open_runner
         from pipeline.cli import main
 
         sys.exit(main(["run", sys.argv[2]]))
@@ -91,7 +91,7 @@ def test_a_signal_while_an_engine_is_compiled_stops_everything_and_leaves_nothin
     assert ended.returncode == 130, ended.stderr
     assert ended.stdout == ""
     assert "stopped by the user while the engine was compiled" in ended.stderr
-    assert "other.mkv" not in ended.stderr
+    assert "[2/2]" not in ended.stderr
     assert leftovers(tmp_path / "out") == []
     (report,) = (tmp_path / "out").glob("*.report.json")
     assert json.loads(report.read_text())["status"] == "stopped"
@@ -136,7 +136,7 @@ def test_where_there_is_a_gpu_a_run_says_why_it_is_not_used(
         passed_over=(PassedOver(backend="tensorrt", device="cuda", reason="not installed", hint="pip install it"),),
     )
     monkeypatch.setattr("pipeline.plan.choose_engine", lambda infer, *, model: choice)
-    monkeypatch.setattr("pipeline.batch.has_nvidia_driver", lambda: driver)
+    monkeypatch.setattr("pipeline.jobs.film.has_nvidia_driver", lambda: driver)
     ran = run_films(capfd, tmp_path, film)
     assert ran.code == 0, ran.err
     assert ("  not tensorrt on cuda: not installed (pip install it)" in ran.err.splitlines()) == driver

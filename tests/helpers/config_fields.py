@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.config.load import find_section
 from pipeline.config.types import Section
+from pipeline.config.validate import find_section
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,9 +20,9 @@ FAST: dict[str, Any] = {
     "version": 1,
     "infer": {"model": "nearest-x2", "backend": "resize"},
     "output": {"dir": "out"},
-    "run": {"progress": "plain"},
+    "run": {"progress": "plain", "isolate": False},
 }
-"""A whole run without a network."""
+"""A whole run without a network, in this process."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,9 @@ def start_program(*arguments: str, **options: Any) -> subprocess.Popen[str]:
 
 
 def leftovers(folder: Path) -> list[str]:
-    """What a run left beside reports: nothing, if it failed."""
+    """What a run left beside reports and its own folder: nothing, if it failed."""
     return sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
-        if path.is_file() and not path.name.endswith(".report.json")
+        if path.is_file() and not path.name.endswith(".report.json") and ".nightscale" not in path.parts
     )

@@ -17,6 +17,7 @@ import pipeline
 from engines import BackendChoice, BackendUnavailable
 from engines.backend import PassedOver
 from engines.errors import BuildCancelled
+from pipeline.batch import RunOptions
 from pipeline.cli import main
 from pipeline.config import Config
 from pipeline.doctor import Diagnosis, Finding
@@ -49,7 +50,8 @@ def stand_in_for_batch(
 ) -> list[Config]:
     seen: list[Config] = []
 
-    def run_batch(config: Config, *, display: Any) -> Any:
+    def run_batch(config: Config, *, display: Any, options: Any = None) -> Any:
+        assert options is None or options.config_path is not None
         seen.append(config)
         display.note("working")
         if error is not None:
@@ -57,7 +59,7 @@ def stand_in_for_batch(
         outputs = (Path("/out/a.mkv"), Path("/out/b.mkv"))
         return SimpleNamespace(exit_code=code, outputs=outputs, as_json=lambda: {"exit_code": code, "jobs": []})
 
-    stand_in(monkeypatch, "pipeline.batch", run_batch=run_batch)
+    stand_in(monkeypatch, "pipeline.batch", run_batch=run_batch, RunOptions=RunOptions)
     return seen
 
 

@@ -231,13 +231,17 @@ def test_the_synthetic_film_needs_no_input() -> None:
     assert make({"decode": {"kind": "synthetic"}}).input.paths == ()
 
 
-@pytest.mark.parametrize("name", ["{stem}", "{stem}_{height}x{width}", "{stem} ({model} {factor})", "a{{b}}"])
+@pytest.mark.parametrize(
+    "name", ["{stem}", "{stem}_{height}x{width}", "{stem} ({model} {factor})", "a{{b}}", "{folder}-{stem}.{suffix}"]
+)
 def test_an_output_name_is_a_template(name: str) -> None:
     config = make({"input": {"paths": ["film.mkv"]}, "output": {"name": name}})
-    filled = config.output.format_name(stem="film", height=720, width=1280, model="net/v2", factor=2.0)
+    filled = config.output.format_name(source=Path("show/film.mp4"), height=720, width=1280, model="net/v2", factor=2.0)
     assert filled == name.replace("{{", "{").replace("}}", "}").replace("{stem}", "film").replace(
         "{height}", "720"
-    ).replace("{width}", "1280").replace("{model}", "net_v2").replace("{factor}", "2")
+    ).replace("{width}", "1280").replace("{model}", "net_v2").replace("{factor}", "2").replace(
+        "{suffix}", "mp4"
+    ).replace("{folder}", "show")
 
 
 @pytest.mark.parametrize(
@@ -248,4 +252,33 @@ def test_an_output_name_that_cannot_be_filled_is_refused(name: str) -> None:
 
 
 def test_a_stem_with_braces_is_taken_as_it_is() -> None:
-    assert OutputSection(name="{stem}").format_name(stem="{x}", height=1, width=1, model="m", factor=1.5) == "{x}"
+    assert (
+        OutputSection(name="{stem}").format_name(source=Path("{x}.mkv"), height=1, width=1, model="m", factor=1.5)
+        == "{x}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("run.hours", "25:00-07:00", "must be times from 00:00 to 24:00 (got '25:00-07:00')"),
+        ("run.hours", "at night", "must be spans such as 23:00-07:00, with commas between them (got 'at night')"),
+        ("run.on_job_done", "  ", "must be a command for the shell (got '  ')"),
+        ("run.max_attempts", 0, "must be a whole number >= 1 and <= 100 (got 0)"),
+        ("input.suffixes", [], "must name at least one suffix"),
+        ("input.suffixes", ["mkv"], "must be a suffix with its dot, such as .mkv (got 'mkv')"),
+    ],
+)
+def test_what_a_night_is_told_is_checked_with_the_config(key: str, value: Any, problem: str) -> None:
+    (found,) = problems_of(document_with(key, value))
+    assert found.startswith(f"config: {key}")
+    assert found.endswith(f": {problem}")
+
+
+def test_suffixes_are_the_same_in_capital_letters() -> None:
+    assert make(document_with("input.suffixes", [".MKV", ".Dav"])).input.suffixes == (".mkv", ".dav")
+
+
+def test_who_watches_has_something_to_watch() -> None:
+    problems = problems_of({"decode": {"kind": "synthetic"}, "input": {"watch": True}})
+    assert problems == ("config: input.watch: must be false when decode.kind is synthetic, which reads no file",)

@@ -71,7 +71,7 @@ def test_all_problems_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> N
 def test_rules_between_sections_are_reported_beside_wrong_fields(tmp_path: Path) -> None:
     path = write(tmp_path, "output: {name: film}\ninput: {paths: [a.mkv, b.mkv]}\ninfer:\n  threads: -1\n")
     assert problems_of(path) == [
-        "1: output.name: must contain {stem} when input.paths names several files (got 'film')",
+        "1: output.name: must contain {stem} or {folder} when input.paths names several files (got 'film')",
         "4: infer.threads: must be a whole number >= 0 and <= 1024 (got -1)",
     ]
 
@@ -256,3 +256,98 @@ def test_the_example_shows_every_key_at_its_default() -> None:
     assert make_config({**example, "input": {"paths": ["film.mkv"]}}) == make_config({"input": {"paths": ["film.mkv"]}})
     shown = {f"{section}.{key}" for section, keys in example.items() if isinstance(keys, dict) for key in keys}
     assert shown >= {case.key for case in field_cases() if case.key.count(".") == 1} - {"input.paths"}
+
+
+OVERRIDE = "input:\n  paths: [film.mkv]\n  overrides:\n    - match: '*.avi'\n      set:\n        {}\n"
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        ("encode.qualty: 20", "encode.qualty: unknown key; did you mean encode.quality?"),
+        ("encode.quality: high", "encode.quality: must be a number >= 0 and <= 100 or null (got 'high')"),
+        ("encodr.quality: 20", "encodr.quality: encodr: unknown key; did you mean encode?"),
+        ("input.order: size", "input.order: cannot be set for some films: it holds for the run as a whole"),
+        ("run.lanes: 2", "run.lanes: cannot be set for some films: it holds for the run as a whole"),
+        ("version: 1", "version: cannot be set for some films: it holds for the run as a whole"),
+        ("encode: {}", "encode: must be a key such as encode.quality"),
+        ("encode..quality: 1", "encode..quality: must be a key such as encode.quality"),
+        (
+            "encode.quality.x: 1",
+            "encode.quality.x: encode.quality: must be a number >= 0 and <= 100 or null (got a mapping)",
+        ),
+        ("encode.codec.x: 1", "encode.codec.x: is not a key: codec has no keys"),
+        ("tile.overlap_px: 300", None),
+        ("encode.options.crf: 20", None),
+        ("scale.fit.height: 720", None),
+    ],
+)
+def test_what_an_override_sets_is_checked_when_the_config_is_loaded(
+    tmp_path: Path, setting: str, problem: str | None
+) -> None:
+    path = write(tmp_path, OVERRIDE.format(setting))
+    if problem is None:
+        assert len(load_config(path).input.overrides) == 1
+    else:
+        assert problems_of(path) == [f"6: input.overrides[0].set.{problem}"]
+
+
+def test_a_rule_that_an_override_breaks_is_reported_at_the_override(tmp_path: Path) -> None:
+    path = write(tmp_path, OVERRIDE.format("scale.factor: 2") + "scale: {height: 720}\n")
+    (problem,) = problems_of(path)
+    assert problem.startswith("6: input.overrides[0].set.scale.factor: ")
+    assert "scale.height" in problem
+
+
+def test_an_override_without_match_or_with_a_wrong_key_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, "input:\n  paths: [a.mkv]\n  overrides:\n    - mtach: x\n      set: {}\n    - 3\n")
+    assert problems_of(path) == [
+        "4: input.overrides[0].mtach: unknown key; did you mean input.overrides[0].match?",
+        "6: input.overrides[1]: must be a mapping of keys to values (got 3)",
+    ]
+    path = write(tmp_path, "input:\n  paths: [a.mkv]\n  overrides:\n    - match: x\n    - set: {encode.quality: 1}\n")
+    assert problems_of(path) == [
+        "4: input.overrides[0].set: must be given",
+        "5: input.overrides[1].match: must be given",
+    ]
+
+
+def test_the_paths_that_an_override_sets_start_where_others_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "configs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path / "configs", OVERRIDE.format("output.dir: here") + "        infer.model: x4.pth\n")
+    (override,) = load_config(path).input.overrides
+    assert override.set == {
+        "output.dir": str(tmp_path / "configs/here"),
+        "infer.model": str(tmp_path / "configs/x4.pth"),
+    }
+    (override,) = load_config(path, ["input.overrides=[{match: x, set: {output.dir: here}}]"]).input.overrides
+    assert override.set == {"output.dir": str(tmp_path / "here")}
+
+
+def test_what_an_override_of_an_override_sets_is_checked_too(tmp_path: Path) -> None:
+    path = write(tmp_path, "input: {paths: [film.mkv]}\n")
+    assert problems_of(path, "input.overrides=[{match: x, set: {encode.qualty: 1}}]") == [
+        "--set input.overrides[0].set.encode.qualty: unknown key; did you mean encode.quality?"
+    ]
+
+
+def test_overrides_in_a_folder_that_is_no_text_are_refused_in_words(tmp_path: Path) -> None:
+    folder = tmp_path / "\udcff"
+    folder.mkdir()
+    path = write(folder, OVERRIDE.format("encode.quality: 20"))
+    (problem,) = problems_of(path)
+    assert problem.endswith("overrides need folders whose names are text in UTF-8")
+
+
+def test_the_path_of_a_list_starts_where_others_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "configs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/someone")
+    path = write(tmp_path / "configs", "input: {paths: ['@films.txt', '@~/films.txt', './@film.mkv']}\n")
+    assert [str(entry) for entry in load_config(path).input.paths] == [
+        f"@{tmp_path}/configs/films.txt",
+        "@/home/someone/films.txt",
+        f"{tmp_path}/configs/@film.mkv",
+    ]
+    assert str(load_config(path, ["input.paths=['@films.txt']"]).input.paths[0]) == f"@{tmp_path}/films.txt"

@@ -1,0 +1,1 @@
+"""Which films a run works on, and in which order."""
