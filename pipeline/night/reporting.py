@@ -187,21 +187,29 @@ class NightReporter:
         )
 
     def _run_eta_s(self, night: Supervisor) -> float | None:
-        """For all films: as long per byte of what is left as per byte of what was done in this run."""
-        progress, job = self._display.progress, self._display.job
-        sizes = self._source_bytes
-        done_bytes, worked_s, index = 0.0, 0.0, len(night.films) - 1
-        for film in night.films:
-            if film.result is not None and film.result.status in ("done", "damaged") and film.index < len(sizes):
-                done_bytes += sizes[film.index]
-                worked_s += sum((one.ended_at - one.started_at).total_seconds() for one in film.attempts)
-        left_bytes = float(sum(sizes[index + 1 :]))
-        if progress is not None and job is not None and job.frame_count_estimated and 0 <= index < len(sizes):
-            share = min(1.0, progress.frames_done / job.frame_count_estimated)
-            done_bytes += share * sizes[index]
-            left_bytes += (1 - share) * sizes[index]
-            worked_s += progress.elapsed_s
-        return left_bytes * worked_s / done_bytes if done_bytes > 0 else None
+        """For all films: what is left of this one, and for the others as long per byte as for those that are done."""
+        progress, job, sizes = self._display.progress, self._display.job, self._source_bytes
+        index = len(night.films) - 1
+        left_s, s_per_byte = 0.0, None
+        if progress is not None and job is not None and 0 <= index < len(sizes):
+            if progress.eta_s is None:
+                return None
+            left_s = progress.eta_s
+            if progress.fps > 0 and job.frame_count_estimated and sizes[index]:
+                s_per_byte = job.frame_count_estimated / progress.fps / sizes[index]
+        done = [
+            film
+            for film in night.films
+            if film.result is not None and film.result.status in ("done", "damaged") and film.index < len(sizes)
+        ]
+        done_bytes = sum(sizes[film.index] for film in done)
+        if done_bytes:
+            worked_s = sum((one.ended_at - one.started_at).total_seconds() for film in done for one in film.attempts)
+            s_per_byte = worked_s / done_bytes
+        rest_bytes = sum(sizes[index + 1 :])
+        if s_per_byte is None:
+            return left_s if progress is not None and not rest_bytes else None
+        return left_s + rest_bytes * s_per_byte
 
     def _summarise(self, night: Supervisor, *, exit_code: int, was_stopped: bool) -> RunSummary:
         from pipeline.host import probe_host, probe_versions
