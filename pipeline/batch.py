@@ -187,7 +187,7 @@ class _FilmWorker:
             comparison=None,
             elapsed_s=0.0,
             planned_output=self._config.output.dir / record.output,
-            reason=f"finished at {record.finished_at}: {record.output}",
+            reason=f"{record.words}: {record.output}",
             frames_done=record.frames,
             frames_resumed=record.frames,
         )

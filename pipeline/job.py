@@ -138,7 +138,7 @@ def run_job(
             raise JobStopped(f"stopped after {film.frame_count} frames")
         progress.enter("assembling")
         verification = _assemble(work, film.segments, stop=stop, progress=progress)
-        work.remember(frame_count=film.frame_count)
+        work.remember(frame_count=film.frame_count, damage=film.damage)
     outcome = _outcome(plan, film, started_s=started_s, verification=verification)
     return replace(outcome, frames_resumed=sum(segment.frame_count for segment in work.done))
 

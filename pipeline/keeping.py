@@ -155,8 +155,12 @@ class KeptWork:
             check_unchanged(self.plan.info.path, identity=self._key.source)
         self._resume.journal.append(ResultVerified(identity=FileIdentity.of(finished), frames=frame_count))
 
-    def remember(self, *, frame_count: int) -> None:
+    def remember(self, *, frame_count: int, damage: str | None = None) -> None:
         """The result has its name: it need not be made again.
+
+        Args:
+            frame_count: In it.
+            damage: What of the film could not be read; None if nothing was lost.
 
         Raises:
             OutputError: That cannot be written down.
@@ -169,6 +173,7 @@ class KeptWork:
             source_identity=self._key.source,
             config_digest=self._terms.wish,
             frames=frame_count,
+            damage=damage or "",
         )
         remember_finished(self._terms.root, record)
 

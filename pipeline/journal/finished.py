@@ -49,6 +49,14 @@ class FinishedRecord:
     finished_at: str
     """UTC, ISO 8601."""
     code_version: str
+    damage: str = ""
+    """What of the film could not be read; empty if nothing was lost."""
+
+    @property
+    def words(self) -> str:
+        """When it was finished, and of what; a clause."""
+        damage = f", from damaged input: {self.damage}" if self.damage else ""
+        return f"finished at {self.finished_at}{damage}"
 
     @classmethod
     def now(
@@ -60,6 +68,7 @@ class FinishedRecord:
         source_identity: FileIdentity | None,
         config_digest: str,
         frames: int,
+        damage: str = "",
     ) -> FinishedRecord:
         """Describe an output that was just finished.
 
@@ -70,6 +79,7 @@ class FinishedRecord:
             source_identity: What it was when the work on it began (``RunKey.source``).
             config_digest: ``RunKey.config_digest``.
             frames: In the result.
+            damage: What of the film could not be read.
 
         Raises:
             MediaError: The output cannot be read.
@@ -83,6 +93,7 @@ class FinishedRecord:
             frames=frames,
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
             code_version=pipeline.__version__,
+            damage=damage,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -97,6 +108,7 @@ class FinishedRecord:
             "frames": self.frames,
             "finished_at": self.finished_at,
             "code_version": self.code_version,
+            "damage": self.damage,
         }
 
     @classmethod
@@ -118,6 +130,7 @@ class FinishedRecord:
             frames=int(values["frames"]),
             finished_at=str(values["finished_at"]),
             code_version=str(values["code_version"]),
+            damage=str(values["damage"]),
         )
 
 
@@ -176,7 +189,7 @@ def check_finished(root: Path, *, output: Path, source: Path | None, config_dige
     doubt = _doubt(record, relative=relative, output=output, source=source, config_digest=config_digest)
     if doubt:
         return FinishedCheck(is_finished=False, reason=doubt)
-    return FinishedCheck(is_finished=True, reason=f"finished at {record.finished_at}")
+    return FinishedCheck(is_finished=True, reason=record.words)
 
 
 class FinishedIndex:
