@@ -22,6 +22,7 @@ from pipeline.job import JobOutcome, run_job
 from pipeline.jobs.order import FilmOrder
 from pipeline.journal import check_finished, wish_digest
 from pipeline.keeping import KeepTerms, KeptFrames
+from pipeline.night.disk import measure_room
 from pipeline.plan import JobPlan, plan_film, probe_film
 from pipeline.results import JobResult
 from pipeline.show.build import BuildReporter
@@ -29,7 +30,7 @@ from pipeline.show.explain import ExitCode, exit_code, explain
 from pipeline.show.morning.summary import Problem, Thumbnails, problems_of
 from pipeline.show.morning.thumbnails import choose_frame, write_thumbnails
 from pipeline.show.picture import write_comparison
-from pipeline.show.plan_words import choice_lines, engine_as_json, list_choices, plan_as_json
+from pipeline.show.plan_words import choice_lines, engine_as_json, estimate_disk_bytes, list_choices, plan_as_json
 from pipeline.show.progress import Display, JobStart, JobStatus
 from pipeline.show.report import build_report, write_report
 from pipeline.show.wording import format_count
@@ -141,6 +142,8 @@ class _Film:
                 details = ()
             lines = (*self.choices, f"output: {plan.output if plan.is_written else 'none (null encoder)'}")
             self.warnings += plan.warnings
+            if (shortage := _foresee_shortage(plan)) is not None:
+                self.warnings.append(shortage)
         finally:
             display.job_started(
                 JobStart(
@@ -273,6 +276,24 @@ class _Film:
             frames_resumed=self.kept.resumed_frames,
             thumbnails=self.thumbnails,
         )
+
+
+def _foresee_shortage(plan: JobPlan) -> str | None:
+    """Say so if the disk probably has too little room: the run then waits for more, in the middle of the film."""
+    wanted = estimate_disk_bytes(plan)
+    if wanted is None or not plan.is_written:
+        return None
+    try:
+        room = measure_room(plan.output.parent)
+    except OSError:
+        return None
+    reserve = plan.config.run.disk_reserve_mb << 20
+    if 2 * wanted + reserve <= room.free_bytes:
+        return None
+    return (
+        f"the disk may be too small: about {2 * wanted / 1e9:.1f} GB are needed, {room.words()}, of which"
+        f" run.disk_reserve_mb keeps {reserve / 1e9:.1f} GB: the run waits when that is reached"
+    )
 
 
 def _make_thumbnails(plan: JobPlan, outcome: JobOutcome, *, order: FilmOrder) -> Thumbnails | None:
