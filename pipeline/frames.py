@@ -238,6 +238,16 @@ class StreamEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Crop:
+    """What of a decoded image is not shown because its container says so: pixels at each edge."""
+
+    left: int = 0
+    right: int = 0
+    top: int = 0
+    bottom: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VideoTrack:
     """The film's main video stream."""
 
@@ -264,6 +274,11 @@ class VideoTrack:
     sample_aspect: Fraction = Fraction(1)
     rotation_deg: int = 0
     """Counter-clockwise display rotation of the display matrix, degrees."""
+    is_mirrored: bool = False
+    """Whether the picture is shown mirrored left to right, after that rotation."""
+    crop: Crop = field(default_factory=Crop)
+    """What the container cuts off decoded images to get ``height`` and ``width``; the codec's own cropping is done by
+    its decoder."""
     is_interlaced: bool = False
     """Flagged so in one of the first frames."""
     fields: FieldFindings | None = None
@@ -275,6 +290,16 @@ class VideoTrack:
     dynamic_hdr: tuple[str, ...] = ()
     """HDR metadata that differs from frame to frame, by name: ``HDR10+``, ``Dolby Vision profile 8`` ... No encoder
     here writes it."""
+
+    @property
+    def decoded_height(self) -> int:
+        """Height of the images that the decoder gives, before ``crop``."""
+        return self.height + self.crop.top + self.crop.bottom
+
+    @property
+    def decoded_width(self) -> int:
+        """Width of the images that the decoder gives, before ``crop``."""
+        return self.width + self.crop.left + self.crop.right
 
     @property
     def frame_count_estimated(self) -> int | None:

@@ -312,6 +312,7 @@ def _make_thumbnails(plan: JobPlan, outcome: JobOutcome, *, order: FilmOrder) ->
         after=folder / f"{order.index:05d}-after.jpg",
         stream_index=plan.info.video.index,
         per_frame=1 if plan.deinterlacing is None else plan.deinterlacing.per_frame,
+        crop=plan.info.video.crop,
     )
 
 
@@ -330,5 +331,6 @@ def _compare(plan: JobPlan, outcome: JobOutcome) -> Path | None:
         png=png,
         stream_index=plan.info.video.index,
         per_frame=1 if plan.deinterlacing is None else plan.deinterlacing.per_frame,
+        crop=plan.info.video.crop,
     )
     return png
