@@ -312,6 +312,22 @@ class VideoTrack:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PictureSet:
+    """The pictures that a film is made of: one, or the frames of a sequence."""
+
+    files: tuple[Path, ...]
+    """In order."""
+    is_single: bool
+    """Whether it is a picture by itself, which becomes a picture."""
+    has_alpha: bool = False
+    is_grey: bool = False
+    profile: bytes = b""
+    """ICC colour profile of the first; empty if it has none."""
+    is_paired: bool = False
+    """Whether each picture leaves the decoder as two frames: its colours, then its alpha as a grey picture."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MediaInfo:
     """What ``probe_media`` found in a file."""
 
@@ -328,3 +344,5 @@ class MediaInfo:
     chapter_count: int = 0
     guesses: tuple[str, ...] = field(default=())
     """What was unspecified and how it was resolved, one sentence each."""
+    pictures: PictureSet | None = None
+    """Where it is no film in a file; its other properties are then those of a film that these are the frames of."""

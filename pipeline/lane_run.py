@@ -255,12 +255,12 @@ def _discard(segments: Iterable[CommittedSegment], terms: RunTerms) -> None:
 
 
 def _index_of(plan: JobPlan) -> FrameIndex | None:
-    """Where the frames of a film are; None for a computed one, whose decoder needs no index.
+    """Where the frames of a film are; None for a computed one and for pictures, whose decoders need no index.
 
     Raises:
         MediaError: The file can no longer be read.
     """
-    if plan.info.container == SYNTHETIC_CONTAINER:
+    if plan.info.container == SYNTHETIC_CONTAINER or plan.info.pictures is not None:
         return None
     from pipeline.decode.frame_index import build_frame_index
 

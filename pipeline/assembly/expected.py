@@ -59,7 +59,7 @@ class Expected:
             MediaError: The source cannot be read any more.
         """
         pts = tuple(time for segment in segments for time in segment.pts)
-        if plan.streams is None or not plan.info.path.exists():
+        if plan.streams is None or not plan.info.path.is_file():
             return cls(encode=plan.encode, container=plan.container, pts=pts)
         copies = plan.streams.copies
         return cls(

@@ -20,8 +20,14 @@ LUMINANCE_UNIT_CD_M2 = Fraction(1, 10_000)
 
 
 def read_side_data(frame: VideoFrame, kind: str) -> bytes:
-    """Side data of a frame by libav's name of its kind; empty if it has none."""
-    entries: Any = frame.side_data  # looked up, for iterating gives entries in PyAV 18 and kinds in 19
+    """Side data of a frame by libav's name of its kind; empty if it has none.
+
+    PyAV 18 has no name for EXIF, which frames of MJPEG may have, and then shows none of a frame's side data.
+    """
+    try:
+        entries: Any = frame.side_data  # looked up, for iterating gives entries in PyAV 18 and kinds in 19
+    except ValueError:
+        return b""
     return bytes(entries.get(kind) or b"")
 
 
