@@ -1,7 +1,7 @@
 """How a picture's alpha is best enlarged: by the network, as a grey picture, or by Lanczos.
 
-Masks of several kinds (shapes, writing, hair, soft shadows, noise) are drawn at full size, shrunk to a quarter by
-averaging areas, rounded to 8 bits, enlarged again each way and compared with what they were. Prints a table in Markdown;
+Masks of several kinds (shapes, writing, hair, soft shadows) are drawn at full size, shrunk to a quarter by averaging
+areas, rounded to 8 bits, enlarged again each way and compared with what they were. Prints a table in Markdown;
 pipeline/README.md says what follows from it.
 
     python tools/measure_alpha.py [--model NAME ...] [--precision fp32]
@@ -35,7 +35,7 @@ def draw_shapes(rng: np.random.Generator) -> Mask:
     y, x = np.mgrid[0:side, 0:side].astype(np.float32) / SUPERSAMPLING
     inside = np.zeros((side, side), dtype=bool)
     for _ in range(12):
-        cy, cx, radius = rng.uniform(0, SIDE_PX, 2).tolist() + [rng.uniform(20, 160)]
+        cy, cx, radius = *rng.uniform(0, SIDE_PX, 2), rng.uniform(20, 160)
         distance = np.hypot(y - cy, x - cx)
         inside ^= (distance < radius) & (distance > rng.choice([0.0, 0.6]) * radius)
     for _ in range(8):

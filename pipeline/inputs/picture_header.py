@@ -94,7 +94,7 @@ def read_header(path: Path) -> PictureHeader | None:
     try:
         with path.open("rb") as file:
             _read(file, found)
-    except (OSError, struct.error, ValueError, IndexError):
+    except (OSError, struct.error, zlib.error, ValueError, IndexError, KeyError):
         pass  # what was found until then holds: its decoder says what is wrong with it
     return found.header()
 
