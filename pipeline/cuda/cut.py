@@ -13,6 +13,7 @@ from pipeline.cuda.launcher import Kernel, Launcher
 from pipeline.cuda.picture import DevicePicture
 from pipeline.cuda.types import CUDA_TYPES, sample_type
 from pipeline.frames import SampleFormat
+from pipeline.seen import FAMILIES, SeenCurve
 from pipeline.tiling import TileGrid
 
 _GROUP = 16
@@ -31,18 +32,29 @@ class CutStep:
         source: Format of the film's pictures.
         grid: The tiles.
         io_dtype: What the network takes.
+        seen: What it sees of the codes; None: the codes.
     """
 
-    def __init__(self, launcher: Launcher, *, source: SampleFormat, grid: TileGrid, io_dtype: FloatType) -> None:
+    def __init__(
+        self,
+        launcher: Launcher,
+        *,
+        source: SampleFormat,
+        grid: TileGrid,
+        io_dtype: FloatType,
+        seen: SeenCurve | None = None,
+    ) -> None:
         self._source = source
         self._grid = grid
         self._tile_bytes = 3 * grid.tile_height * grid.tile_width * np.dtype(io_dtype).itemsize
         layouts = (False, True) if source.subsampling != "444" else (False,)
         self._kernels: dict[bool, Kernel] = {
-            is_interleaved: launcher.load(cut_build(source, is_interleaved=is_interleaved, io_dtype=io_dtype))
+            is_interleaved: launcher.load(
+                cut_build(source, is_interleaved=is_interleaved, io_dtype=io_dtype, seen=seen)
+            )
             for is_interleaved in layouts
         }
-        self._template = _arguments(source, grid)
+        self._template = _arguments(source, grid, seen=seen)
 
     def launch(self, picture: DevicePicture, *, tile: int, count: int, out: int, stream: Stream) -> None:
         """Enqueue tiles. See ``FrameKernels.cut``."""
@@ -78,8 +90,10 @@ class CutStep:
             )
 
 
-def cut_build(source: SampleFormat, *, is_interleaved: bool, io_dtype: FloatType) -> KernelBuild:
-    """The variant of ``cut`` for a format and a layout of chroma."""
+def cut_build(
+    source: SampleFormat, *, is_interleaved: bool, io_dtype: FloatType, seen: SeenCurve | None = None
+) -> KernelBuild:
+    """The variant of ``cut`` for a format, a layout of chroma and a family of curves."""
     halved_rows, halved_columns = halved(source)
     _, taps = up_filters(source.chroma_location)
     # The even positions of such an axis are made of one chroma sample, by the weights 0, 1, 0, 0.
@@ -96,13 +110,14 @@ def cut_build(source: SampleFormat, *, is_interleaved: bool, io_dtype: FloatType
             ("IS_RGB", int(source.matrix == "rgb")),
             ("COSITED_ROWS", int(cosited_rows)),
             ("COSITED_COLUMNS", int(cosited_columns)),
+            ("SEEN", 0 if seen is None else FAMILIES[seen.family]),
             ("GROUP", _GROUP),
             ("GROUPS_X", _GROUPS_X),
         ),
     )
 
 
-def _arguments(source: SampleFormat, grid: TileGrid) -> CutArguments:
+def _arguments(source: SampleFormat, grid: TileGrid, *, seen: SeenCurve | None) -> CutArguments:
     """All that is the same for every tile of a film."""
     arguments = CutArguments()
     _, (chroma_rows, chroma_columns), _ = source.plane_shapes(height=grid.height, width=grid.width)
@@ -120,4 +135,6 @@ def _arguments(source: SampleFormat, grid: TileGrid) -> CutArguments:
         start = int(first[1, phase]) + 2
         columns[phase, start : start + 4] = taps[1, phase]
     arguments.column_taps[:] = columns.reshape(-1).tolist()
+    if seen is not None:
+        arguments.seen[:] = seen.constants.tolist()
     return arguments
