@@ -7,7 +7,7 @@ will take does not follow from anything: `measure_pace` runs the network itself 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engines import BackendChoice, ModelSpec
@@ -76,7 +76,7 @@ class JobPlan:
     """Why that many, a clause."""
     deinterlacing: Deinterlacing | None = None
     """How frames are made of the film's fields; None for films without."""
-    seen: SeenChoice = SeenChoice()
+    seen: SeenChoice = field(default_factory=SeenChoice)
     """What the network sees of the film's codes."""
     warnings: tuple[str, ...]
     """What of the source will not arrive, one sentence each. What was guessed about it is in ``info.guesses``."""

@@ -1,4 +1,4 @@
-"""What a network sees of an HDR film: not its codes, but a curve of their light that looks like the SDR it was trained on.
+"""What a network sees of an HDR film: not its codes, but a curve of their light that looks like SDR.
 
 The curve is a power of light: ``seen = (light / peak) ** (1 / gamma)``, each of R, G and B by itself, so that the
 mastering peak is 1. It is applied to the source's R'G'B' before the network, and undone after the enlarged picture has
@@ -70,9 +70,9 @@ class SeenCurve:
         """All that the kernels need.
 
         Returns:
-            Nine float32. PQ: c1, c2, c3 (ITU-R BT.2100-2 table 4); HLG: a, b, c (table 5). What the network sees of code
-            1; how fast that rises there; exponents: from light (PQ: its power of m1) to what is seen, and back; of PQ
-            also 1 / m2 and m2.
+            Eleven float32. PQ: c1, c2, c3 (ITU-R BT.2100-2 table 4); HLG: a, b, c (table 5). What the network sees of
+            code 1, how fast that rises there, 1 over each. Exponents: from light (PQ: its power of m1) to what is seen,
+            and back; of PQ also 1 / m2 and m2.
         """
         curve = _film_curve(self.family)
         top = 1.0
@@ -87,7 +87,7 @@ class SeenCurve:
             parts = tuple(parts_list)
         # At code 1 light is 1 and rises by the film's slope; its power by a gamma-th of that, times what it is there.
         slope = top * curve.slope / self.gamma
-        return np.array([*parts, top, slope, exponent, 1 / exponent, *powers], dtype=np.float32)
+        return np.array([*parts, top, slope, 1 / top, 1 / slope, exponent, 1 / exponent, *powers], dtype=np.float32)
 
     def show(self, rgb: NDArray[np.float32]) -> None:
         """Turn codes into what the network sees.
@@ -144,7 +144,7 @@ def choose_seen(hdr: HdrView, video: VideoTrack) -> SeenChoice:
         return SeenChoice()
     family = curve.family
     if hdr == "direct":
-        return SeenChoice(reason=f"{_NAMES[family]} codes as they are, as infer.hdr says")
+        return SeenChoice(reason=f"the {_NAMES[family]} film's codes as they are, as infer.hdr says")
     if family == "hlg":
         seen = SeenCurve(family="hlg", gamma=_GAMMAS["hlg"])
         return SeenChoice(curve=seen, reason=f"the HLG film's {seen.text}")

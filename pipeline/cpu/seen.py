@@ -1,8 +1,8 @@
 """Codes of HDR films to what a network sees of them, and back: the loops behind ``pipeline.seen``.
 
-Both ways in place. The series of powers are those of ``pipeline.cpu.separable``, which says how exact they are; a kernel
-has its helpers in its own file. PQ goes from root to power directly, without light in between: one power less, and
-nothing underflows in the dark.
+Both ways in place. The series of powers are those of ``pipeline.cpu.separable``, which says how exact they are; a
+kernel has its helpers in its own file. PQ goes from root to power directly, without light in between: one power less,
+and nothing underflows in the dark.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def restore_codes(rgb: Any, strides: tuple[int, int], shape: tuple[int, int, int
 def _show_row(values: Any, family: int, constants: Any) -> None:
     one, zero = np.float32(1), np.float32(0)
     c0, c1, c2 = constants[0], constants[1], constants[2]
-    top, slope, exponent, root_exponent = constants[3], constants[4], constants[5], constants[7]
+    top, slope, exponent, root_exponent = constants[3], constants[4], constants[7], constants[9]
     if family == 2:
         for x in range(values.shape[0]):
             size = abs(values[x])
@@ -70,23 +70,24 @@ def _show_row(values: Any, family: int, constants: Any) -> None:
 def _restore_row(values: Any, family: int, constants: Any) -> None:
     one, zero = np.float32(1), np.float32(0)
     c0, c1, c2 = constants[0], constants[1], constants[2]
-    top, slope, exponent, code_exponent = constants[3], constants[4], constants[6], constants[8]
+    top, per_top, per_slope = constants[3], constants[5], constants[6]
+    exponent, code_exponent = constants[8], constants[10]
     if family == 2:
         for x in range(values.shape[0]):
             size = abs(values[x])
             seen = size if size < top else top
-            raised = _power(seen / top, exponent)
-            code = _power((c0 + c1 * raised) / (one + c2 * raised), code_exponent) + (size - seen) / slope
+            raised = _power(seen * per_top, exponent)
+            code = _power((c0 + c1 * raised) / (one + c2 * raised), code_exponent) + (size - seen) * per_slope
             values[x] = code if values[x] >= zero else -code
     else:
         twelfth = np.float32(1 / 12)
         for x in range(values.shape[0]):
             size = abs(values[x])
             seen = size if size < top else top
-            light = _power(seen / top, exponent)
+            light = _power(seen * per_top, exponent)
             bright = light if light > twelfth else twelfth
             curved = c0 * _LN_2 * _log2(np.float32(12) * bright - c1) + c2
-            code = (np.sqrt(np.float32(3) * light) if light <= twelfth else curved) + (size - seen) / slope
+            code = (np.sqrt(np.float32(3) * light) if light <= twelfth else curved) + (size - seen) * per_slope
             values[x] = code if values[x] >= zero else -code
 
 
