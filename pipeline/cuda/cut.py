@@ -16,10 +16,11 @@ from pipeline.frames import SampleFormat
 from pipeline.seen import FAMILIES, SeenCurve
 from pipeline.tiling import TileGrid
 
-_GROUP = 16
-"""Columns that one thread makes, of two rows. See NOTES.md."""
-_GROUPS_X = 8
-"""Threads of a block side by side."""
+_GROUPS = (16, 4)
+"""Columns that one thread makes, of two rows: without a curve, and with one, of which as many stand in the code. See
+NOTES.md."""
+_COLUMNS = 128
+"""That a block makes."""
 _THREADS = 64
 """Of a block: a thread needs so many registers that larger blocks leave some of a multiprocessor's unused."""
 
@@ -54,6 +55,7 @@ class CutStep:
             )
             for is_interleaved in layouts
         }
+        self._group = _GROUPS[seen is not None]
         self._template = _arguments(source, grid, seen=seen)
 
     def launch(self, picture: DevicePicture, *, tile: int, count: int, out: int, stream: Stream) -> None:
@@ -70,11 +72,11 @@ class CutStep:
         )
         arguments.shift = picture.shift_bits
         # A pack is as long as a group at most, and no longer than 16 bytes.
-        pack_bytes = min(16, _GROUP * np.dtype(self._source.dtype).itemsize)
+        pack_bytes = min(16, self._group * np.dtype(self._source.dtype).itemsize)
         arguments.is_aligned = not any(p.pointer % pack_bytes or p.pitch_bytes % pack_bytes for p in picture.planes)
         if not 0 <= tile < tile + count <= len(grid.tiles):
             raise ValueError(f"there are {len(grid.tiles)} tiles, not tiles {tile} to {tile + count - 1}")
-        across, down = _GROUPS_X * _GROUP, 2 * _THREADS // _GROUPS_X
+        down = 2 * _THREADS * self._group // _COLUMNS
         for start in range(tile, tile + count, MOST_TILES):
             tiles = grid.tiles[start : min(start + MOST_TILES, tile + count)]
             arguments.tile = out + (start - tile) * self._tile_bytes
@@ -83,7 +85,7 @@ class CutStep:
             rows = grid.tile_height + max(one.top % 2 for one in tiles)  # pairs begin at even rows of the frame
             self._kernels[picture.is_interleaved].launch(
                 arguments,
-                blocks=(-(-grid.tile_width // across), -(-rows // down), len(tiles)),
+                blocks=(-(-grid.tile_width // _COLUMNS), -(-rows // down), len(tiles)),
                 stream=stream,
                 reads=picture.spans,
                 writes=((arguments.tile, len(tiles) * self._tile_bytes),),
@@ -94,6 +96,7 @@ def cut_build(
     source: SampleFormat, *, is_interleaved: bool, io_dtype: FloatType, seen: SeenCurve | None = None
 ) -> KernelBuild:
     """The variant of ``cut`` for a format, a layout of chroma and a family of curves."""
+    group = _GROUPS[seen is not None]
     halved_rows, halved_columns = halved(source)
     _, taps = up_filters(source.chroma_location)
     # The even positions of such an axis are made of one chroma sample, by the weights 0, 1, 0, 0.
@@ -111,8 +114,8 @@ def cut_build(
             ("COSITED_ROWS", int(cosited_rows)),
             ("COSITED_COLUMNS", int(cosited_columns)),
             ("SEEN", 0 if seen is None else FAMILIES[seen.family]),
-            ("GROUP", _GROUP),
-            ("GROUPS_X", _GROUPS_X),
+            ("GROUP", group),
+            ("GROUPS_X", _COLUMNS // group),
         ),
     )
 

@@ -140,9 +140,7 @@ def test_hdr_arrives_within_one_code_though_the_network_sees_a_curve_of_it(
             planes = make_planes(depth=depth, full=full, halved=halved)
             path = tmp_path / f"{depth}-{'full' if full else 'limited'}.mkv"
             pixel_format = f"yuv{sampling}p{depth}le"
-            films.append(
-                write_film(path, planes, pixel_format=pixel_format, matrix=9, full=full, transfer=transfer)
-            )
+            films.append(write_film(path, planes, pixel_format=pixel_format, matrix=9, full=full, transfer=transfer))
             sent[path.stem] = planes
     settings = {"infer": {**IDENTITY["infer"], "hdr": "curve"}, **ENCODERS["ffv1"]}
     if tile_px:

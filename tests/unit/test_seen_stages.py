@@ -117,9 +117,7 @@ def test_a_network_that_repeats_pixels_gives_what_it_gives_of_codes(
 
 @pytest.mark.parametrize("curve", [PQ, HLG], ids=["PQ", "HLG"])
 @pytest.mark.parametrize("case", CASES)
-def test_frames_on_a_gpu_are_those_of_the_cpu_path_to_the_last_bit(
-    tmp_path: Path, curve: SeenCurve, case: str
-) -> None:
+def test_frames_on_a_gpu_are_those_of_the_cpu_path_to_the_last_bit(tmp_path: Path, curve: SeenCurve, case: str) -> None:
     plan = seen_plan(tmp_path, curve, **CASES[case])
     assert_same(device_pictures(gpu_plan(plan), FakeGpu()), host_pictures(plan))
 
