@@ -117,7 +117,7 @@ def plan_resample(
             2.2 dB closer to the original. ``linear`` keeps the brightness of one-pixel patterns, which ``gamma`` does
             not. Measured on the films of tests/unit/test_resample_light.py.
         seen: Set where the picture is not in codes but in what a network sees of them. With ``gamma`` that is resampled
-            as it is: against codes made of it first it overshoots less at highlights (24 to 27 instead of 33 to 40 %)
+            as it is: against codes made of it first it overshoots less at highlights (21 to 27 instead of 33 to 40 %)
             and is up to 0.5 dB farther off on synthetic ones, 0.04 dB on films (tools/measure_hdr.py --resample), for a
             quarter of the work or less.
 
