@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config import Config
@@ -32,6 +33,8 @@ class PictureForm:
 
     names: tuple[str, ...]
     """Of each, in order; those of the sources, as PNG."""
+    sources: tuple[Path, ...]
+    """What each is made of."""
     height: int
     width: int
     is_paired: bool
@@ -65,7 +68,7 @@ def plan_pictures(config: Config, info: MediaInfo) -> PictureTerms:
     warnings = []
     if pictures.has_alpha and product == "pictures":
         info = pair_alpha(info)
-    elif pictures.has_alpha:
+    elif pictures.has_alpha and product == "film":
         warnings.append("transparency is left out: the result is no picture (encode.kind: png keeps it)")
     if pictures.profile and product == "film":
         warnings.append("the colour profile is left out: films cannot hold it; convert the pictures to sRGB or BT.709")
@@ -85,6 +88,7 @@ def picture_form(plan: JobPlan) -> PictureForm | None:
     return PictureForm(
         # two sources may differ in their suffix alone
         names=tuple(f"{path.stem if stems[path.stem] == 1 else path.name}.png" for path in pictures.files),
+        sources=pictures.files,
         height=plan.height,
         width=plan.width,
         is_paired=pictures.is_paired,

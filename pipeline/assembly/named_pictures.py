@@ -20,6 +20,8 @@ from pipeline.assembly.png_file import (
     replace_colour,
 )
 from pipeline.decode.container import error_text
+from pipeline.decode.picture_file import read_picture
+from pipeline.decode.transparency import hold_flat
 from pipeline.errors import OutputError, VerificationFailed
 from pipeline.inputs.picture_header import read_header
 from pipeline.picture_plan import PictureForm
@@ -41,6 +43,7 @@ def write_named_pictures(
 
     Raises:
         OutputError: A segment is missing or damaged, holds another number of pictures, or the disk is full.
+        MediaError: A source with alpha can no longer be read.
     """
     import av
 
@@ -48,12 +51,12 @@ def write_named_pictures(
         if not is_single:
             out.mkdir()
         contents = _contents(segments)
-        for name in form.names:
+        for name, source in zip(form.names, form.sources, strict=True):
             colours = next(contents, None)
             alpha = next(contents, None) if form.is_paired else None
             if colours is None or (form.is_paired and alpha is None):
                 raise OutputError(f"{out}: there is no picture {name}", path=out, hint=_HINT)
-            _write(out if is_single else out / name, _finish(colours, alpha, form))
+            _write(out if is_single else out / name, _finish(colours, alpha, form, source=source))
         if next(contents, None) is not None:
             raise OutputError(f"{out}: there are more than {len(form.names)} pictures", path=out, hint=_HINT)
         fsync_folder(out.parent if is_single else out)
@@ -112,7 +115,7 @@ def _contents(segments: Sequence[CommittedSegment]) -> Iterator[bytes]:
             yield from reader.contents()
 
 
-def _finish(colours: bytes, alpha: bytes | None, form: PictureForm) -> bytes:
+def _finish(colours: bytes, alpha: bytes | None, form: PictureForm, *, source: Path) -> bytes:
     """The file of one picture."""
     chunks = profile_chunk(form.profile) if form.profile else colour_chunks(colours)
     content = colours
@@ -120,7 +123,7 @@ def _finish(colours: bytes, alpha: bytes | None, form: PictureForm) -> bytes:
         pixels = decode_png(colours)
         layers = [_grey(pixels) if form.is_grey else pixels]
         if alpha is not None:
-            layers.append(_grey(decode_png(alpha)))
+            layers.append(_alpha(_grey(decode_png(alpha)), source=source))
         joined: Any = np.concatenate(layers, axis=2)
         content = encode_png(joined, level=form.compression)
     return replace_colour(content, chunks)
@@ -131,6 +134,17 @@ def _grey(pixels: Codes) -> Codes:
     mean = pixels.astype(np.float32).mean(axis=2, keepdims=True)
     grey: Codes = np.rint(mean).astype(pixels.dtype)
     return grey
+
+
+def _alpha(enlarged: Codes, *, source: Path) -> Codes:
+    """(H, W, 1): the alpha that was made, flat where the source's is."""
+    before = read_picture(source).upright_alpha()
+    peak = np.iinfo(enlarged.dtype).max
+    if before is None:  # of a sequence with alpha, an opaque picture
+        return np.full_like(enlarged, peak)
+    held = hold_flat(enlarged[..., 0].astype(np.float32) / np.float32(peak), before)
+    codes: Codes = np.rint(held * np.float32(peak)).astype(enlarged.dtype)[..., None]
+    return codes
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -78,7 +78,7 @@ def read_orientation(frame: VideoFrame) -> Orientation:
     """What a frame's display matrix does to the picture."""
     matrix = read_side_data(frame, "DISPLAYMATRIX")
     if len(matrix) < _MATRIX.size:
-        return Orientation()
+        return Orientation(rotation_deg=frame.rotation)  # also of a matrix that PyAV does not show
     a, b, _, c, d, *_ = (value / 65536 for value in _MATRIX.unpack_from(matrix))
     is_mirrored = a * d - b * c < 0
     if is_mirrored:  # mirroring left to right negates what x becomes. Source: libavutil/display.c

@@ -46,7 +46,10 @@ def is_picture_source(path: Path) -> bool:
 
 def is_sequence(path: Path) -> bool:
     """Whether a source of pictures stands for several of them."""
-    return path.is_dir() or (not path.exists() and (is_numbered(path) or has_magic(Path(path.name))))
+    if path.is_dir():
+        return True
+    is_glob = has_magic(Path(path.name)) and (is_picture(path) or not path.suffix)  # no film that is gone
+    return (is_numbered(path) or is_glob) and not path.exists()
 
 
 def list_pictures(source: Path) -> tuple[Path, ...]:
@@ -80,7 +83,7 @@ def source_stem(source: Path) -> str:
     """What a source is called without suffix and number; a sequence that is nothing but numbers, as its folder."""
     if source.is_dir():
         return source.name
-    if source.exists() or not (is_numbered(source) or has_magic(Path(source.name))):
+    if not is_sequence(source):
         return source.stem
     start = _NUMBER.split(source.name)[0] if is_numbered(source) else re.split(r"[*?\[]", source.name)[0]
     return start.rstrip(_SEPARATORS) or source.parent.name

@@ -300,7 +300,9 @@ def _make_thumbnails(plan: JobPlan, outcome: JobOutcome, *, order: FilmOrder) ->
     """Write two small pictures for the morning report of the run, if it has one."""
     if order.run_folder is None or order.index >= MAX_THUMBNAIL_FILMS or outcome.output is None:
         return None
-    if plan.container == "png" or not plan.info.path.is_file() or not outcome.frames_done:
+    if plan.container == "png" or plan.info.pictures is not None:
+        return None
+    if not plan.info.path.exists() or not outcome.frames_done:
         return None
     folder = order.run_folder / "thumbnails"
     folder.mkdir(exist_ok=True)
@@ -319,7 +321,9 @@ def _make_thumbnails(plan: JobPlan, outcome: JobOutcome, *, order: FilmOrder) ->
 def _compare(plan: JobPlan, outcome: JobOutcome) -> Path | None:
     """Write the picture that ``output.comparison_s`` asks for."""
     at_s = plan.config.output.comparison_s
-    if at_s is None or outcome.output is None or plan.container == "png" or not plan.info.path.is_file():
+    if at_s is None or outcome.output is None or plan.container == "png" or plan.info.pictures is not None:
+        return None
+    if not plan.info.path.exists():
         return None
     rate = plan.info.video.average_rate or 1
     index = min(outcome.frames_done - 1, int(at_s * rate))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.decode.transparency import fill_transparent
+from pipeline.decode.transparency import fill_transparent, hold_flat
 
 
 def test_seen_pixels_stay_as_they_are_however_little_is_seen_of_them() -> None:
@@ -44,3 +44,16 @@ def test_beside_an_edge_is_the_colour_of_that_edge_and_not_what_was_hidden() -> 
 def test_a_picture_that_is_seen_wholly_or_not_at_all_stays_as_it_is(level: float) -> None:
     rgb = np.random.default_rng(1).random((3, 9, 9), dtype=np.float32)
     assert np.array_equal(fill_transparent(rgb, np.full((9, 9), level, np.float32)), rgb)
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (36, 45), (12, 16)])
+def test_empty_and_full_areas_stay_so_and_edges_are_as_they_were_made(height: int, width: int) -> None:
+    alpha = np.zeros((12, 16), dtype=np.float32)
+    alpha[:, 6:] = 1
+    alpha[:, 5] = 0.5
+    made = np.full((height, width), 0.25, dtype=np.float32)
+    held = hold_flat(made, alpha)
+    source = ((np.arange(width) + 0.5) * 16 / width).astype(int)
+    assert np.all(held[:, source <= 3] == 0)
+    assert np.all(held[:, (source >= 4) & (source <= 6)] == 0.25)
+    assert np.all(held[:, source >= 7] == 1)
