@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import open_runner
+from engines.backend import PrecisionRequest
 from pipeline.resample import plan_resample
 
 Mask = NDArray[np.float32]
@@ -54,7 +55,8 @@ def draw_hair(rng: np.random.Generator) -> Mask:
         centre = start + slope * (y - SIDE_PX / 2) + bend * (y - SIDE_PX / 2) ** 2
         steepness = np.hypot(1, slope + 2 * bend * (y - SIDE_PX / 2))
         mask = np.maximum(mask, np.clip(rng.uniform(0.5, 2.5) + 0.5 - np.abs(x - centre) / steepness, 0, 1))
-    return mask
+    hair: Mask = mask
+    return hair
 
 
 def draw_writing(rng: np.random.Generator) -> Mask:
@@ -90,7 +92,8 @@ def draw_shadows(rng: np.random.Generator) -> Mask:
     for _ in range(6):
         cy, cx, width = *rng.uniform(0, SIDE_PX, 2), rng.uniform(30, 200)
         mask = np.maximum(mask, rng.uniform(0.3, 1) * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * width**2)))
-    return mask.astype(np.float32)
+    shadows: Mask = mask.astype(np.float32)
+    return shadows
 
 
 MASKS: Mapping[str, Callable[[np.random.Generator], Mask]] = {
@@ -101,14 +104,15 @@ MASKS: Mapping[str, Callable[[np.random.Generator], Mask]] = {
 }
 
 
-def enlarge_by_network(small: Mask, model: str, precision: str) -> Mask:
+def enlarge_by_network(small: Mask, model: str, precision: PrecisionRequest) -> Mask:
     """As a grey picture; the mean of the three channels."""
     height, width = small.shape
     with open_runner(model=model, height=height, width=width, precision=precision) as runner:
         tile = np.ascontiguousarray(np.broadcast_to(small, (1, 3, height, width)), dtype=np.float32)
         out = np.empty(runner.spec.output_shape, dtype=np.float32)
         runner.infer(tile, out=out).wait()
-    return np.clip(out[0].mean(axis=0), 0, 1)
+    enlarged: Mask = np.clip(out[0].mean(axis=0), 0, 1)
+    return enlarged
 
 
 def enlarge_by_lanczos(small: Mask) -> Mask:
@@ -120,7 +124,8 @@ def enlarge_by_lanczos(small: Mask) -> Mask:
     image = np.ascontiguousarray(np.broadcast_to(small, (3, height, width)), dtype=np.float32)
     out = np.empty((3, SCALE * height, SCALE * width), dtype=np.float32)
     plan.run(image, out=out)
-    return np.clip(out[0], 0, 1)
+    enlarged: Mask = np.clip(out[0], 0, 1)
+    return enlarged
 
 
 def compare(found: Mask, wanted: Mask) -> str:
@@ -151,7 +156,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _average(image: Mask, factor: int) -> Mask:
     height, width = image.shape
-    return image.reshape(height // factor, factor, width // factor, factor).mean(axis=(1, 3), dtype=np.float32)
+    squares = image.reshape(height // factor, factor, width // factor, factor)
+    averaged: Mask = squares.mean(axis=(1, 3), dtype=np.float32)
+    return averaged
 
 
 if __name__ == "__main__":
