@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engines.gpu import Device, DeviceBuffer, Stream
 from engines.spec import FloatType
@@ -24,8 +25,14 @@ from pipeline.transfer import TransferCurve
 
 _READ_WIDTHS = MappingProxyType({0: 256, 2: 128, 3: 64, 4: 64})
 """Columns that a block of ``finish`` reads, by the whole number that a picture shrinks by; see NOTES.md."""
-_ROWS = 4
-"""Rows that a block of ``finish`` makes in one step."""
+_TABLE_READ_WIDTH = 128
+"""The same where columns go by tables."""
+_PIXELS = 8
+"""Columns that a thread of ``finish`` makes where it only has to load them."""
+_RESIZED_PIXELS = 4
+"""The same where each is a sum."""
+_ROWS = 8
+"""Rows that a block of ``finish`` makes in one step: one for each of its warps."""
 _HALO = 8
 """LEFT of finish.cu."""
 _WAVES = (1, 4)
@@ -40,6 +47,11 @@ _GROUP = 4
 """Columns that one thread of ``rows`` makes."""
 _ROW_ITEMS = 32
 """Scratch rows are multiples of 128 bytes, a cache line, apart."""
+_FRACTION_BITS = 23
+"""Of a float32."""
+_LEAST_TAP = 1e-9
+"""Weights below it add less to any picture than float32 can tell; where a filter's zeros fall on samples, they are
+1e-17."""
 _CURVES = {None: 0, "power": 1, "pq": 2, "hlg": 3}
 """CURVE of curves.cuh."""
 
@@ -98,7 +110,7 @@ class FinishStep:
         self._resample = resample
         self._scratch: DeviceBuffer | None = None
         self._rows: Kernel | None = None
-        self._thresholds = tables.add(thresholds(True)) if dither else None
+        self._biases = tables.add(_biases(target, dither=dither))
         curve = None if resample is None else resample.curve
         source = image
         shrink = None if resample is None else plan_shrink(resample)
@@ -122,13 +134,13 @@ class FinishStep:
                     is_resampled=self._rows is not None,
                     shrink=shrink,
                     curve=curve,
-                    dither=dither,
                 )
             )
             for is_interleaved in layouts
         }
         self._template = _arguments(target, source, shrink=shrink, curve=curve, height=height, width=width)
-        own_width = _READ_WIDTHS[0 if shrink is None else shrink.step] - (2 * _HALO if halved(target)[1] else 0)
+        read_width = _read_width(is_resampled=self._rows is not None, shrink=shrink)
+        own_width = read_width - (2 * _HALO if halved(target)[1] else 0)
         strips = -(-width // own_width)
         is_shrunk = shrink is not None
         blocks = launcher.multiprocessors * _BLOCKS[is_shrunk] * _WAVES[is_shrunk]
@@ -148,8 +160,7 @@ class FinishStep:
         tables = self._tables
         arguments = FinishArguments.from_buffer_copy(self._template)
         arguments.image = read[0]
-        pack_bytes = 4 * np.dtype(self._source.dtype).itemsize
-        arguments.is_aligned = not (read[0] % pack_bytes or self._source.pitch % 4 or self._source.plane % 4)
+        arguments.aligned_items = _aligned_items(read[0], self._source)
         luma, blue, red = (*out.planes, out.planes[-1])[:3]
         arguments.luma, arguments.blue, arguments.red = luma.pointer, blue.pointer, red.pointer
         arguments.luma_pitch, arguments.blue_pitch, arguments.red_pitch = (
@@ -162,8 +173,7 @@ class FinishStep:
             arguments.taps = self._resample.columns.weights.shape[1]
             arguments.first = tables.pointer(self._column_first)
             arguments.weights = tables.pointer(self._column_weights)
-        if self._thresholds is not None:
-            arguments.thresholds = tables.pointer(self._thresholds)
+        arguments.biases = tables.pointer(self._biases)
         self._kernels[out.is_interleaved].launch(
             arguments,
             blocks=self._blocks,
@@ -218,11 +228,11 @@ def finish_build(
     is_resampled: bool,
     shrink: Shrink | None = None,
     curve: TransferCurve | None,
-    dither: bool,
 ) -> KernelBuild:
     """The variant of ``finish`` for a type of picture, a format and a layout of chroma."""
     halved_rows, halved_columns = halved(target)
     step = 0 if shrink is None else shrink.step
+    row_taps, column_taps = down_filters(target.chroma_location)
     return KernelBuild(
         name="finish",
         defines=(
@@ -235,9 +245,11 @@ def finish_build(
             ("INTERLEAVED", int(is_interleaved)),
             ("HALVED_ROWS", int(halved_rows)),
             ("HALVED_COLUMNS", int(halved_columns)),
+            ("ROW_TAPS", _counting(row_taps)),
+            ("COLUMN_TAPS", _counting(column_taps)),
             ("IS_RGB", int(target.matrix == "rgb")),
-            ("DITHERED", int(dither)),
-            ("READ_WIDTH", _READ_WIDTHS[step]),
+            ("READ_WIDTH", _read_width(is_resampled=is_resampled, shrink=shrink)),
+            ("PIXELS", _RESIZED_PIXELS if is_resampled or step else _PIXELS),
             ("ROWS", _ROWS),
             ("BLOCKS", _BLOCKS[step != 0]),
         ),
@@ -264,21 +276,50 @@ def _arguments(
         chroma_columns=chroma_columns,
         image_height=source.height,
         image_width=source.width,
-        highest=2**target.bit_depth - 1,
+        top=(2**target.bit_depth - 0.5) / 2**target.bit_depth,
+        one=2.0 ** (_FRACTION_BITS - target.bit_depth),
     )
     row_taps, column_taps = down_filters(target.chroma_location)
     arguments.row_taps[:] = row_taps.tolist()
     arguments.column_taps[:] = column_taps.tolist()
     constants = to_codes_constants(target).tolist()
-    if target.matrix == "rgb":
-        # All three planes are scaled and offset like luma.
-        scale, offset = constants
-        constants = [0.0, 0.0, 0.0, scale, offset, 0.0, 0.0, offset]
-    arguments.matrix[:] = constants
+    scales = [constants[3], constants[5], constants[6]] if target.matrix != "rgb" else 3 * [constants[0]]
+    arguments.scales[:] = [scale / 2**target.bit_depth for scale in scales]
+    if target.matrix != "rgb":
+        arguments.matrix[:] = constants[:3]
     if shrink is not None:
         arguments.shrink_taps[: len(shrink.taps)] = shrink.taps.tolist()
     _fill_curve(arguments, curve)
     return arguments
+
+
+def _biases(target: SampleFormat, *, dither: bool) -> NDArray[np.float32]:
+    """What is added to luma and to chroma before truncating: (2, 8, 8), in units of 2**bit_depth, all exact."""
+    constants = to_codes_constants(target)
+    luma, chroma = (constants[4], constants[7]) if target.matrix != "rgb" else (constants[1], constants[1])
+    added = [thresholds(dither) + offset for offset in (luma, chroma)]
+    return np.stack(added).astype(np.float32) / np.float32(2**target.bit_depth)
+
+
+def _counting(taps: NDArray[np.float32]) -> int:
+    """Bit i: whether weight i is one. Where chroma lies on luma, the filter's zeros do, but for its rounding."""
+    return sum(1 << index for index, tap in enumerate(taps) if abs(tap) > _LEAST_TAP)
+
+
+def _aligned_items(image: int, layout: ImageLayout) -> int:
+    """8, 4 or 1 items that start wherever their index in a row is a multiple of as many can be loaded at once."""
+    item_bytes = np.dtype(layout.dtype).itemsize
+    for items in (8, 4):
+        access_bytes = min(16, items * item_bytes)
+        places = (image, layout.pitch * item_bytes, layout.plane * item_bytes)
+        if not any(place % access_bytes for place in places):
+            return items
+    return 1
+
+
+def _read_width(*, is_resampled: bool, shrink: Shrink | None) -> int:
+    """READ_WIDTH of finish.cu."""
+    return _TABLE_READ_WIDTH if is_resampled else _READ_WIDTHS[0 if shrink is None else shrink.step]
 
 
 def _segment_rows(height: int, *, strips: int, blocks: int) -> int:

@@ -14,6 +14,7 @@
     extern "C" __global__ void __launch_bounds__(THREADS, blocks) name(const __grid_constant__ Arguments a)
 #define EACH_THREAD if (const int thread = threadIdx.x; true)
 #define SYNCHRONIZE __syncthreads()
+#define SYNCHRONIZE_WARP __syncwarp()  // where only threads of a warp read what its threads wrote
 #define BLOCK_X int(blockIdx.x)
 #define BLOCK_Y int(blockIdx.y)
 #define BLOCK_Z int(blockIdx.z)
@@ -53,6 +54,16 @@ DEVICE void store_words(void* to, const unsigned int (&w)[4]) {
     asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3])
                  : "memory");
 }
+
+// a * b + c, within [0, 1]; 0 where that is NaN.
+DEVICE float saturated_sum(float a, float b, float c) {
+    float result;
+    asm("fma.rn.sat.f32 %0, %1, %2, %3;" : "=f"(result) : "f"(a), "f"(b), "f"(c));
+    return result;
+}
+
+// How many whole steps of float at `one`, a power of two, a smaller value holds: in the lowest bits of the result.
+DEVICE unsigned int truncated(float value, float one) { return (unsigned int)__float_as_int(__fadd_rz(one, value)); }
 
 DEVICE int bits_of(float value) { return __float_as_int(value); }
 DEVICE float float_of(int bits) { return __int_as_float(bits); }

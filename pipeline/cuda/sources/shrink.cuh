@@ -3,6 +3,8 @@
 // is resampled if a curve is given. As pipeline.cpu.separable does it, but all outputs have the same weights: no table.
 #pragma once
 
+static_assert(PIXELS == 4, "a thread makes one group of four columns");
+
 #define SHRINK_BEFORE ((SHRINK_TAPS - SHRINK) / 2)               // input positions before SHRINK * output position
 #define SHRINK_LEFT ((SHRINK_BEFORE + 3) / 4 * 4)                // the same, so that quads are aligned
 #define SHRINK_OFFSET (SHRINK_LEFT - SHRINK_BEFORE)              // of a group's first input in its first quad
@@ -61,46 +63,56 @@ DEVICE void shrink(const FinishArguments& a, const Part& part, int step, int thr
     const int left = SHRINK * (part.left - LEFT) - SHRINK_LEFT;
     const int above = SHRINK * y - SHRINK_BEFORE;
     const bool is_inside = above >= 0 && above + SHRINK * (ROWS - 1) + SHRINK_TAPS <= a.image_height;
-    const bool is_packed = a.is_aligned && a.image_width % 4 == 0;
-    for (int item = thread; item < 3 * MIXED_QUADS; item += THREADS) {
-        const int quad = item % MIXED_QUADS, plane = item / MIXED_QUADS;
-        // Farther out there is nothing that is needed, and the mirror image would end.
-        const int inside = least(left + 4 * quad, 2 * a.image_width - 4);
-        const int x = inside < -a.image_width ? -a.image_width : inside;
-        const IMAGE* from = (const IMAGE*)a.image + plane * a.image_plane;
-        if (is_packed && is_inside)
-            shrink_rows<true, true>(a, from, x, y, mixed[plane], quad);
-        else if (is_packed)
-            shrink_rows<true, false>(a, from, x, y, mixed[plane], quad);
-        else
-            shrink_rows<false, false>(a, from, x, y, mixed[plane], quad);
-    }
+    const bool is_packed = a.aligned_items >= 4 && a.image_width % 4 == 0;
+    // Not a loop: the compiler would compute ahead of it whatever an edge may need.
+    static_assert(3 * MIXED_QUADS <= THREADS, "a thread makes at most one quad");
+    if (thread >= 3 * MIXED_QUADS) return;
+    const int quad = thread % MIXED_QUADS, plane = thread / MIXED_QUADS;
+    // Farther out there is nothing that is needed, and the mirror image would end.
+    const int inside = least(left + 4 * quad, 2 * a.image_width - 4);
+    const int x = inside < -a.image_width ? -a.image_width : inside;
+    const IMAGE* from = (const IMAGE*)a.image + plane * a.image_plane;
+    if (is_packed && is_inside)
+        shrink_rows<true, true>(a, from, x, y, mixed[plane], quad);
+    else if (is_packed)
+        shrink_rows<true, false>(a, from, x, y, mixed[plane], quad);
+    else
+        shrink_rows<false, false>(a, from, x, y, mixed[plane], quad);
 }
 
-// Four columns of one row of one plane, `group` of the block's.
-DEVICE void shrink_columns(const FinishArguments& a, MixedRow& from, int group, int x, float (&out)[4]) {
-    if (x >= 0 && x + 4 <= a.width) {
-        float values[4 * GROUP_QUADS];
-        UNROLL
-        for (int i = 0; i < GROUP_QUADS; ++i) {
-            const Pack<float, 4> quad = from.quad(group, i);
+// A group of pixels of one row.
+DEVICE void shrink_columns(const FinishArguments& a, MixedRow (&mixed)[3][ROWS], int row, int group, int x,
+                           Loaded& out) {
+    UNROLL
+    for (int plane = 0; plane < 3; ++plane) {
+        MixedRow& from = mixed[plane][row];
+        float sums[4];
+        if (x >= 0 && x + 4 <= a.width) {
+            float values[4 * GROUP_QUADS];
             UNROLL
-            for (int j = 0; j < 4; ++j) values[4 * i + j] = quad.at[j];
-        }
-        UNROLL
-        for (int j = 0; j < 4; ++j) {
-            float sum = 0.0f;
+            for (int i = 0; i < GROUP_QUADS; ++i) {
+                const Quad quad = from.quad(group, i);
+                UNROLL
+                for (int j = 0; j < 4; ++j) values[4 * i + j] = quad.at[j];
+            }
             UNROLL
-            for (int tap = 0; tap < SHRINK_TAPS; ++tap)
-                sum += a.shrink_taps[tap] * values[SHRINK_OFFSET + SHRINK * j + tap];
-            out[j] = encoded(sum, a.curve);
+            for (int j = 0; j < 4; ++j) {
+                float sum = 0.0f;
+                UNROLL
+                for (int tap = 0; tap < SHRINK_TAPS; ++tap)
+                    sum += a.shrink_taps[tap] * values[SHRINK_OFFSET + SHRINK * j + tap];
+                sums[j] = encoded(sum, a.curve);
+            }
+        } else {
+            UNROLL
+            for (int j = 0; j < 4; ++j) {
+                const int first = SHRINK_OFFSET + SHRINK * (4 * group + clamped(x + j, a.width) - x);
+                float sum = 0.0f;
+                NOT_UNROLLED
+                for (int tap = 0; tap < SHRINK_TAPS; ++tap) sum += a.shrink_taps[tap] * from.item(first + tap);
+                sums[j] = encoded(sum, a.curve);
+            }
         }
-        return;
-    }
-    for (int j = 0; j < 4; ++j) {
-        const int first = SHRINK_OFFSET + SHRINK * (4 * group + clamped(x + j, a.width) - x);
-        float sum = 0.0f;
-        for (int tap = 0; tap < SHRINK_TAPS; ++tap) sum += a.shrink_taps[tap] * from.item(first + tap);
-        out[j] = encoded(sum, a.curve);
+        out[plane][0] = four_of(sums[0], sums[1], sums[2], sums[3]);
     }
 }
