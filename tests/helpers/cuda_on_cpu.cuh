@@ -8,6 +8,8 @@
 #define DEVICE static inline
 #define DEVICE_MEMBER inline
 #define SHARED
+#define OWN(Type, name) Type name[THREADS]
+#define OWN_OF(name) name[thread]
 #define EACH_THREAD for (int thread = 0; thread < THREADS; ++thread)
 #define SYNCHRONIZE ((void)0)
 #define SYNCHRONIZE_WARP ((void)0)

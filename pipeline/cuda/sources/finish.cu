@@ -344,6 +344,7 @@ KERNEL_OF(finish, FinishArguments, BLOCKS) {
     SHARED Biases biases;
 #if SHRINK
     SHARED MixedRow mixed[3][ROWS];
+    OWN(Ahead, ahead);
 #endif
 #if HALVED_COLUMNS
     SHARED WideRow wide[ROWS][2];
@@ -354,15 +355,19 @@ KERNEL_OF(finish, FinishArguments, BLOCKS) {
     const Part part = part_of(a, BLOCK_X, BLOCK_Y);
     EACH_THREAD {
         for (int i = thread; i < 32; i += THREADS) biases[i / 16][i % 16] = ((const Quad*)a.biases)[i];
+#if SHRINK
+        for (int row = 0; row < SHRINK_AHEAD; ++row)
+            for (int j = 0; j < 4; ++j) OWN_OF(ahead)[row][j] = 0.0f;
+#endif
     }
     SYNCHRONIZE;
 
-    for (int step = 0; step < part.steps + (HALVED_COLUMNS ? 1 : 0); ++step) {
+    for (int step = SHRINK ? -1 : 0; step < part.steps + (HALVED_COLUMNS ? 1 : 0); ++step) {
         EACH_THREAD {
 #if !SHRINK
             const int row = thread / GROUPS, group = thread % GROUPS;
             const int y = part.first + step * ROWS + row;
-            const bool is_loading = row < ROWS && step < part.steps;
+            const bool is_loading = row < ROWS && step >= 0 && step < part.steps;
             Loaded rgb;
             if (is_loading) load(a, part.left - LEFT + PIXELS * group, clamped(y, a.height), rgb);
 #endif
@@ -371,13 +376,13 @@ KERNEL_OF(finish, FinishArguments, BLOCKS) {
             if (step > 0) lower(a, part, step - 1, THREADS - 1 - thread, ring, biases);
 #endif
 #if SHRINK
-            if (step < part.steps) shrink(a, part, step, thread, mixed);
+            if (step < part.steps) shrink(a, part, step, thread, OWN_OF(ahead), mixed);
         }
         SYNCHRONIZE;
         EACH_THREAD {
             const int row = thread / GROUPS, group = thread % GROUPS;
             const int y = part.first + step * ROWS + row;
-            const bool is_loading = row < ROWS && step < part.steps;
+            const bool is_loading = row < ROWS && step >= 0 && step < part.steps;
             Loaded rgb;
             if (is_loading) shrink_columns(a, mixed, row, group, part.left - LEFT + PIXELS * group, rgb);
 #endif
@@ -387,7 +392,7 @@ KERNEL_OF(finish, FinishArguments, BLOCKS) {
         SYNCHRONIZE_WARP;
         EACH_THREAD {
             const int row = thread / GROUPS, group = thread % GROUPS;
-            if (row < ROWS && group < CHROMA_GROUPS && step < part.steps)
+            if (row < ROWS && group < CHROMA_GROUPS && step >= 0 && step < part.steps)
                 narrow(a, group, wide[row], ring[(step * ROWS + row) % RING]);
         }
 #endif

@@ -2,11 +2,13 @@
 // this name that says the same to a C++ compiler, so that the very same kernels run, and are checked, on a processor.
 #pragma once
 
-// A kernel's body is a sequence of EACH_THREAD blocks with SYNCHRONIZE between them; no variable but those in SHARED
-// memory lives from one block to the next. THREADS is given on the command line.
+// A kernel's body is a sequence of EACH_THREAD blocks with SYNCHRONIZE between them; no variable lives from one block to
+// the next but those in SHARED memory and each thread's OWN, which OWN_OF names within such a block. THREADS is given on the command line.
 #define DEVICE static __device__ __forceinline__
 #define DEVICE_MEMBER __device__ __forceinline__
 #define SHARED __shared__
+#define OWN(Type, name) Type name
+#define OWN_OF(name) name
 #define KERNEL(name, Arguments) \
     extern "C" __global__ void __launch_bounds__(THREADS) name(const __grid_constant__ Arguments a)
 // The same, in so few registers that a multiprocessor holds `blocks` of it at once.
