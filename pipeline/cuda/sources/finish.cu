@@ -70,6 +70,13 @@ DEVICE Part part_of(const FinishArguments& a, int block_x, int block_y) {
     return part;
 }
 
+// A thread's group of pixels in a step; rows from ROWS on are not made.
+struct Place {
+    int row, group;
+};
+
+DEVICE Place place_of(unsigned int thread) { return {int(thread / GROUPS), int(thread % GROUPS)}; }
+
 #if SHRINK
 #include <shrink.cuh>
 #endif
@@ -134,16 +141,17 @@ DEVICE void load(const FinishArguments& a, int x, int y, Loaded& out) {
     for (int quad = 0; quad < QUADS; ++quad) load_four(a, x + 4 * quad, y, quad, out);
 }
 #elif !SHRINK
-// One branch for all three planes: their loads must not wait for each other.
+// One branch for all three planes: their loads must not wait for each other. Where all groups of a row are whole, those
+// outside the picture are some group of it: `repeat_edge` makes them right.
 DEVICE void load(const FinishArguments& a, int x, int y, Loaded& out) {
     const IMAGE* row = (const IMAGE*)a.image + y * a.image_pitch;
-    const bool is_inside = x >= 0 && x + PIXELS <= a.width;
-    if (is_inside && a.aligned_items >= PIXELS) {
+    if (a.aligned_items >= PIXELS && a.width % PIXELS == 0) {
+        const int at = x < 0 ? 0 : least(x, a.width - PIXELS);
         UNROLL
-        for (int plane = 0; plane < 3; ++plane) fours_at(row + plane * a.image_plane + x, out[plane]);
+        for (int plane = 0; plane < 3; ++plane) fours_at(row + plane * a.image_plane + at, out[plane]);
         return;
     }
-    if (is_inside && a.aligned_items >= 4) {
+    if (a.aligned_items >= 4 && x >= 0 && x + PIXELS <= a.width) {
         UNROLL
         for (int plane = 0; plane < 3; ++plane) {
             UNROLL
@@ -215,6 +223,18 @@ DEVICE void convert(const FinishArguments& a, const Part& part, int group, int y
 }
 
 #if HALVED_COLUMNS
+// The edge's chroma for columns outside the picture.
+DEVICE void repeat_edge(const FinishArguments& a, const Part& part, int group, WideRow (&wide)[2]) {
+    const int left = part.left - LEFT;
+    UNROLL
+    for (int j = 0; j < PIXELS; ++j) {
+        const int index = PIXELS * group + j, inside = clamped(left + index, a.width) - left;
+        if (index == inside) continue;
+        UNROLL
+        for (int plane = 0; plane < 2; ++plane) wide[plane].item(index) = wide[plane].item(inside);
+    }
+}
+
 // Chroma at half the columns, of one row. Rows behind the picture are made, but nothing reads them.
 DEVICE void narrow(const FinishArguments& a, int group, WideRow (&wide)[2], Quad (&ring)[RING_QUADS]) {
     float sums[2][CHROMA_COUNT];
@@ -353,6 +373,9 @@ KERNEL_OF(finish, FinishArguments, BLOCKS) {
     WideRow wide[1][2];  // unused
 #endif
     const Part part = part_of(a, BLOCK_X, BLOCK_Y);
+#if HALVED_COLUMNS
+    const bool is_at_edge = part.left < LEFT || part.left - LEFT + READ_WIDTH > a.width;
+#endif
     EACH_THREAD {
         for (int i = thread; i < 32; i += THREADS) biases[i / 16][i % 16] = ((const Quad*)a.biases)[i];
 #if SHRINK
@@ -363,37 +386,45 @@ KERNEL_OF(finish, FinishArguments, BLOCKS) {
     SYNCHRONIZE;
 
     for (int step = SHRINK ? -1 : 0; step < part.steps + (HALVED_COLUMNS ? 1 : 0); ++step) {
+        const bool is_making = step >= 0 && step < part.steps;
         EACH_THREAD {
-#if !SHRINK
-            const int row = thread / GROUPS, group = thread % GROUPS;
-            const int y = part.first + step * ROWS + row;
-            const bool is_loading = row < ROWS && step >= 0 && step < part.steps;
+#if SHRINK
+            if (step < part.steps) shrink(a, part, step, thread, OWN_OF(ahead), mixed);
+#else
+            const Place place = place_of(thread);
+            const int y = part.first + step * ROWS + place.row;
             Loaded rgb;
-            if (is_loading) load(a, part.left - LEFT + PIXELS * group, clamped(y, a.height), rgb);
+            if (is_making && place.row < ROWS) load(a, part.left - LEFT + PIXELS * place.group, clamped(y, a.height), rgb);
 #endif
 #if HALVED_COLUMNS
             // By the last threads: the first have more to do in `shrink`.
             if (step > 0) lower(a, part, step - 1, THREADS - 1 - thread, ring, biases);
 #endif
 #if SHRINK
-            if (step < part.steps) shrink(a, part, step, thread, OWN_OF(ahead), mixed);
         }
         SYNCHRONIZE;
         EACH_THREAD {
-            const int row = thread / GROUPS, group = thread % GROUPS;
-            const int y = part.first + step * ROWS + row;
-            const bool is_loading = row < ROWS && step >= 0 && step < part.steps;
+            const Place place = place_of(thread);
+            const int y = part.first + step * ROWS + place.row;
             Loaded rgb;
-            if (is_loading) shrink_columns(a, mixed, row, group, part.left - LEFT + PIXELS * group, rgb);
+            if (is_making && place.row < ROWS) shrink_columns(a, mixed, place.row, place.group, rgb);
 #endif
-            if (is_loading) convert(a, part, group, y, rgb, biases, wide[HALVED_COLUMNS ? row : 0]);
+            if (is_making && place.row < ROWS)
+                convert(a, part, place.group, y, rgb, biases, wide[HALVED_COLUMNS ? place.row : 0]);
         }
 #if HALVED_COLUMNS
         SYNCHRONIZE_WARP;
+        if (is_at_edge && is_making) {
+            EACH_THREAD {
+                const Place place = place_of(thread);
+                if (place.row < ROWS) repeat_edge(a, part, place.group, wide[place.row]);
+            }
+            SYNCHRONIZE_WARP;
+        }
         EACH_THREAD {
-            const int row = thread / GROUPS, group = thread % GROUPS;
-            if (row < ROWS && group < CHROMA_GROUPS && step >= 0 && step < part.steps)
-                narrow(a, group, wide[row], ring[(step * ROWS + row) % RING]);
+            const Place place = place_of(thread);
+            if (is_making && place.row < ROWS && place.group < CHROMA_GROUPS)
+                narrow(a, place.group, wide[place.row], ring[(step * ROWS + place.row) % RING]);
         }
 #endif
 #if HALVED_COLUMNS || SHRINK

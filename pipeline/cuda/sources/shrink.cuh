@@ -93,38 +93,24 @@ DEVICE void shrink(const FinishArguments& a, const Part& part, int step, int thr
         shrink_rows<false, false>(a, from, x, first, ahead, mixed[plane], quad);
 }
 
-// A group of pixels of one row.
-DEVICE void shrink_columns(const FinishArguments& a, MixedRow (&mixed)[3][ROWS], int row, int group, int x,
-                           Loaded& out) {
+// A group of pixels of one row. Those outside the picture come out as its mirror image.
+DEVICE void shrink_columns(const FinishArguments& a, MixedRow (&mixed)[3][ROWS], int row, int group, Loaded& out) {
     UNROLL
     for (int plane = 0; plane < 3; ++plane) {
-        MixedRow& from = mixed[plane][row];
-        float sums[4];
-        if (x >= 0 && x + 4 <= a.width) {
-            float values[4 * GROUP_QUADS];
+        float values[4 * GROUP_QUADS], sums[4];
+        UNROLL
+        for (int i = 0; i < GROUP_QUADS; ++i) {
+            const Quad quad = mixed[plane][row].quad(group, i);
             UNROLL
-            for (int i = 0; i < GROUP_QUADS; ++i) {
-                const Quad quad = from.quad(group, i);
-                UNROLL
-                for (int j = 0; j < 4; ++j) values[4 * i + j] = quad.at[j];
-            }
+            for (int j = 0; j < 4; ++j) values[4 * i + j] = quad.at[j];
+        }
+        UNROLL
+        for (int j = 0; j < 4; ++j) {
+            float sum = 0.0f;
             UNROLL
-            for (int j = 0; j < 4; ++j) {
-                float sum = 0.0f;
-                UNROLL
-                for (int tap = 0; tap < SHRINK_TAPS; ++tap)
-                    sum += a.shrink_taps[tap] * values[SHRINK_OFFSET + SHRINK * j + tap];
-                sums[j] = encoded(sum, a.curve);
-            }
-        } else {
-            UNROLL
-            for (int j = 0; j < 4; ++j) {
-                const int first = SHRINK_OFFSET + SHRINK * (4 * group + clamped(x + j, a.width) - x);
-                float sum = 0.0f;
-                NOT_UNROLLED
-                for (int tap = 0; tap < SHRINK_TAPS; ++tap) sum += a.shrink_taps[tap] * from.item(first + tap);
-                sums[j] = encoded(sum, a.curve);
-            }
+            for (int tap = 0; tap < SHRINK_TAPS; ++tap)
+                sum += a.shrink_taps[tap] * values[SHRINK_OFFSET + SHRINK * j + tap];
+            sums[j] = encoded(sum, a.curve);
         }
         out[plane][0] = four_of(sums[0], sums[1], sums[2], sums[3]);
     }
