@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
@@ -10,9 +9,10 @@ from numpy.typing import NDArray
 
 from engines.gpu import Device, DeviceBuffer, Stream
 from engines.spec import FloatType
-from pipeline.colour import down_filters, halved, thresholds, to_codes_constants
+from pipeline.colour import down_filters, halved
 from pipeline.cuda.arguments import FinishArguments, RowArguments
 from pipeline.cuda.compile import THREADS, KernelBuild
+from pipeline.cuda.finish_terms import ImageLayout, aligned_items, biases, fill_curve, finish_terms
 from pipeline.cuda.launcher import Kernel, Launcher, Span
 from pipeline.cuda.picture import DevicePicture
 from pipeline.cuda.shrink import Shrink, plan_shrink
@@ -33,6 +33,8 @@ _RESIZED_PIXELS = 4
 """The same where each is a sum."""
 _ROWS = 8
 """Rows that a block of ``finish`` makes in one step: one for each of its warps."""
+_PREFETCH = 1
+"""Whether a block asks for the next step's pixels ahead; see NOTES.md."""
 _HALO = 8
 """LEFT of finish.cu."""
 _WAVES = (1, 4)
@@ -47,34 +49,11 @@ _GROUP = 4
 """Columns that one thread of ``rows`` makes."""
 _ROW_ITEMS = 32
 """Scratch rows are multiples of 128 bytes, a cache line, apart."""
-_FRACTION_BITS = 23
-"""Of a float32."""
 _LEAST_TAP = 1e-9
 """Weights below it add less to any picture than float32 can tell; where a filter's zeros fall on samples, they are
 1e-17."""
 _CURVES = {None: 0, "power": 1, "pq": 2, "hlg": 3}
 """CURVE of curves.cuh."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageLayout:
-    """How an R'G'B' picture of float32 or float16 lies in device memory. Items are its numbers."""
-
-    dtype: FloatType
-    height: int
-    """Rows that are picture."""
-    width: int
-    """Columns that are picture."""
-    pitch: int
-    """Items from one row to the next."""
-    plane: int
-    """Items from one plane to the next."""
-
-    @property
-    def bytes(self) -> int:
-        """From the first to the last number."""
-        items = 2 * self.plane + (self.height - 1) * self.pitch + self.width
-        return items * np.dtype(self.dtype).itemsize
 
 
 class FinishStep:
@@ -110,7 +89,7 @@ class FinishStep:
         self._resample = resample
         self._scratch: DeviceBuffer | None = None
         self._rows: Kernel | None = None
-        self._biases = tables.add(_biases(target, dither=dither))
+        self._biases = tables.add(biases(target, dither=dither))
         curve = None if resample is None else resample.curve
         source = image
         shrink = None if resample is None else plan_shrink(resample)
@@ -138,7 +117,7 @@ class FinishStep:
             )
             for is_interleaved in layouts
         }
-        self._template = _arguments(target, source, shrink=shrink, curve=curve, height=height, width=width)
+        self._template = finish_terms(target, source, shrink=shrink, curve=curve, height=height, width=width)
         read_width = _read_width(is_resampled=self._rows is not None, shrink=shrink)
         own_width = read_width - (2 * _HALO if halved(target)[1] else 0)
         strips = -(-width // own_width)
@@ -160,7 +139,7 @@ class FinishStep:
         tables = self._tables
         arguments = FinishArguments.from_buffer_copy(self._template)
         arguments.image = read[0]
-        arguments.aligned_items = _aligned_items(read[0], self._source)
+        arguments.aligned_items = aligned_items(read[0], self._source)
         luma, blue, red = (*out.planes, out.planes[-1])[:3]
         arguments.luma, arguments.blue, arguments.red = luma.pointer, blue.pointer, red.pointer
         arguments.luma_pitch, arguments.blue_pitch, arguments.red_pitch = (
@@ -204,7 +183,7 @@ class FinishStep:
             out_height=resample.out_height,
             taps=resample.rows.weights.shape[1],
         )
-        _fill_curve(arguments, resample.curve)
+        fill_curve(arguments, resample.curve)
         across, down = _ROW_GROUPS_X * _GROUP, THREADS // _ROW_GROUPS_X
         kernel.launch(
             arguments,
@@ -250,71 +229,16 @@ def finish_build(
             ("IS_RGB", int(target.matrix == "rgb")),
             ("READ_WIDTH", _read_width(is_resampled=is_resampled, shrink=shrink)),
             ("PIXELS", _RESIZED_PIXELS if is_resampled or step else _PIXELS),
+            ("PREFETCH", _PREFETCH),
             ("ROWS", _ROWS),
             ("BLOCKS", _BLOCKS[step != 0]),
         ),
     )
 
 
-def _arguments(
-    target: SampleFormat,
-    source: ImageLayout,
-    *,
-    shrink: Shrink | None,
-    curve: TransferCurve | None,
-    height: int,
-    width: int,
-) -> FinishArguments:
-    """All that is the same for every picture of a film."""
-    _, (chroma_rows, chroma_columns), _ = target.plane_shapes(height=height, width=width)
-    arguments = FinishArguments(
-        image_pitch=source.pitch,
-        image_plane=source.plane,
-        height=height,
-        width=width,
-        chroma_rows=chroma_rows,
-        chroma_columns=chroma_columns,
-        image_height=source.height,
-        image_width=source.width,
-        top=(2**target.bit_depth - 0.5) / 2**target.bit_depth,
-        one=2.0 ** (_FRACTION_BITS - target.bit_depth),
-    )
-    row_taps, column_taps = down_filters(target.chroma_location)
-    arguments.row_taps[:] = row_taps.tolist()
-    arguments.column_taps[:] = column_taps.tolist()
-    constants = to_codes_constants(target).tolist()
-    scales = [constants[3], constants[5], constants[6]] if target.matrix != "rgb" else 3 * [constants[0]]
-    arguments.scales[:] = [scale / 2**target.bit_depth for scale in scales]
-    if target.matrix != "rgb":
-        arguments.matrix[:] = constants[:3]
-    if shrink is not None:
-        arguments.shrink_taps[: len(shrink.taps)] = shrink.taps.tolist()
-    _fill_curve(arguments, curve)
-    return arguments
-
-
-def _biases(target: SampleFormat, *, dither: bool) -> NDArray[np.float32]:
-    """What is added to luma and to chroma before truncating: (2, 8, 8), in units of 2**bit_depth, all exact."""
-    constants = to_codes_constants(target)
-    luma, chroma = (constants[4], constants[7]) if target.matrix != "rgb" else (constants[1], constants[1])
-    added = [thresholds(dither) + offset for offset in (luma, chroma)]
-    return np.stack(added).astype(np.float32) / np.float32(2**target.bit_depth)
-
-
 def _counting(taps: NDArray[np.float32]) -> int:
     """Bit i: whether weight i is one. Where chroma lies on luma, the filter's zeros do, but for its rounding."""
     return sum(1 << index for index, tap in enumerate(taps) if abs(tap) > _LEAST_TAP)
-
-
-def _aligned_items(image: int, layout: ImageLayout) -> int:
-    """8, 4 or 1 items that start wherever their index in a row is a multiple of as many can be loaded at once."""
-    item_bytes = np.dtype(layout.dtype).itemsize
-    for items in (8, 4):
-        access_bytes = min(16, items * item_bytes)
-        places = (image, layout.pitch * item_bytes, layout.plane * item_bytes)
-        if not any(place % access_bytes for place in places):
-            return items
-    return 1
 
 
 def _read_width(*, is_resampled: bool, shrink: Shrink | None) -> int:
@@ -330,8 +254,3 @@ def _segment_rows(height: int, *, strips: int, blocks: int) -> int:
 
 def _family(curve: TransferCurve | None) -> int:
     return _CURVES[None if curve is None else curve.family]
-
-
-def _fill_curve(arguments: RowArguments | FinishArguments, curve: TransferCurve | None) -> None:
-    values = () if curve is None else (*curve.constants, curve.slope)
-    arguments.curve[: len(values)] = values

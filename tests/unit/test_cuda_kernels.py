@@ -362,9 +362,7 @@ def test_plans_that_do_not_fit_each_other_are_refused(start: RunFactory) -> None
 
 def test_structures_have_the_kernels_own_layout() -> None:
     format = FORMATS[0]
-    finish = finish_build(
-        format, is_interleaved=False, image_dtype="float16", is_resampled=False, curve=None
-    )
+    finish = finish_build(format, is_interleaved=False, image_dtype="float16", is_resampled=False, curve=None)
     for build, arguments in (
         (cut_build(format, is_interleaved=False, io_dtype="float32"), CutArguments),
         (blend_build("float32"), BlendArguments),

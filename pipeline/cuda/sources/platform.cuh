@@ -3,7 +3,8 @@
 #pragma once
 
 // A kernel's body is a sequence of EACH_THREAD blocks with SYNCHRONIZE between them; no variable lives from one block to
-// the next but those in SHARED memory and each thread's OWN, which OWN_OF names within such a block. THREADS is given on the command line.
+// the next but those in SHARED memory and each thread's OWN, which OWN_OF names within such a block. THREADS is given on
+// the command line.
 #define DEVICE static __device__ __forceinline__
 #define DEVICE_MEMBER __device__ __forceinline__
 #define SHARED __shared__
@@ -66,6 +67,9 @@ DEVICE float saturated_sum(float a, float b, float c) {
 
 // How many whole steps of float at `one`, a power of two, a smaller value holds: in the lowest bits of the result.
 DEVICE unsigned int truncated(float value, float one) { return (unsigned int)__float_as_int(__fadd_rz(one, value)); }
+
+// Asks for a cache line of global memory without waiting for it.
+DEVICE void prefetch(const void* address) { asm volatile("prefetch.global.L2 [%0];" ::"l"(address)); }
 
 DEVICE int bits_of(float value) { return __float_as_int(value); }
 DEVICE float float_of(int bits) { return __int_as_float(bits); }
