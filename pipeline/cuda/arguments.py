@@ -36,6 +36,7 @@ class CutArguments(Structure):
         ("row_taps", c_float * 8),
         ("column_taps", c_float * 10),
         ("matrix", c_float * 7),
+        ("seen", c_float * 11),
     )
 
 
@@ -130,4 +131,5 @@ class FinishArguments(Structure):
         ("scales", c_float * 3),
         ("top", c_float),
         ("one", c_float),
+        ("seen", c_float * 11),
     )

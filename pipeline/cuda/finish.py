@@ -20,17 +20,18 @@ from pipeline.cuda.tables import DeviceTables
 from pipeline.cuda.types import CUDA_TYPES, sample_type
 from pipeline.frames import SampleFormat
 from pipeline.resample import ResamplePlan
+from pipeline.seen import FAMILIES, SeenCurve
 from pipeline.tiling import round_up
 from pipeline.transfer import TransferCurve
 
 _READ_WIDTHS = MappingProxyType({0: 256, 2: 128, 3: 64, 4: 64})
 """Columns that a block of ``finish`` reads, by the whole number that a picture shrinks by; see NOTES.md."""
-_TABLE_READ_WIDTH = 128
-"""The same where columns go by tables."""
+_COSTLY_READ_WIDTH = 128
+"""The same where columns go by tables, or codes by a curve."""
 _PIXELS = 8
 """Columns that a thread of ``finish`` makes where it only has to load them."""
-_RESIZED_PIXELS = 4
-"""The same where each is a sum."""
+_COSTLY_PIXELS = 4
+"""The same where each is a sum, or takes a curve, which stands in the code once for each."""
 _ROWS = 8
 """Rows that a block of ``finish`` makes in one step: one for each of its warps."""
 _PREFETCH = 1
@@ -68,6 +69,7 @@ class FinishStep:
         height, width: Their size.
         dither: Dither when quantising.
         tables: Takes the weights.
+        seen: What of the codes the image is; None: the codes.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class FinishStep:
         width: int,
         dither: bool,
         tables: DeviceTables,
+        seen: SeenCurve | None = None,
     ) -> None:
         self._image, self._target = image, target
         self._height, self._width = height, width
@@ -113,12 +116,15 @@ class FinishStep:
                     is_resampled=self._rows is not None,
                     shrink=shrink,
                     curve=curve,
+                    seen=seen,
                 )
             )
             for is_interleaved in layouts
         }
         self._template = finish_terms(target, source, shrink=shrink, curve=curve, height=height, width=width)
-        read_width = _read_width(is_resampled=self._rows is not None, shrink=shrink)
+        if seen is not None:
+            self._template.seen[:] = seen.constants.tolist()
+        read_width, _ = _widths(is_resampled=self._rows is not None, shrink=shrink, seen=seen)
         own_width = read_width - (2 * _HALO if halved(target)[1] else 0)
         strips = -(-width // own_width)
         is_shrunk = shrink is not None
@@ -207,10 +213,12 @@ def finish_build(
     is_resampled: bool,
     shrink: Shrink | None = None,
     curve: TransferCurve | None,
+    seen: SeenCurve | None = None,
 ) -> KernelBuild:
-    """The variant of ``finish`` for a type of picture, a format and a layout of chroma."""
+    """The variant of ``finish`` for a type of picture, a format, a layout of chroma and families of curves."""
     halved_rows, halved_columns = halved(target)
     step = 0 if shrink is None else shrink.step
+    read_width, pixels = _widths(is_resampled=is_resampled, shrink=shrink, seen=seen)
     row_taps, column_taps = down_filters(target.chroma_location)
     return KernelBuild(
         name="finish",
@@ -227,8 +235,9 @@ def finish_build(
             ("ROW_TAPS", _counting(row_taps)),
             ("COLUMN_TAPS", _counting(column_taps)),
             ("IS_RGB", int(target.matrix == "rgb")),
-            ("READ_WIDTH", _read_width(is_resampled=is_resampled, shrink=shrink)),
-            ("PIXELS", _RESIZED_PIXELS if is_resampled or step else _PIXELS),
+            ("SEEN", 0 if seen is None else FAMILIES[seen.family]),
+            ("READ_WIDTH", read_width),
+            ("PIXELS", pixels),
             ("PREFETCH", _PREFETCH),
             ("ROWS", _ROWS),
             ("BLOCKS", _BLOCKS[step != 0]),
@@ -241,9 +250,13 @@ def _counting(taps: NDArray[np.float32]) -> int:
     return sum(1 << index for index, tap in enumerate(taps) if abs(tap) > _LEAST_TAP)
 
 
-def _read_width(*, is_resampled: bool, shrink: Shrink | None) -> int:
-    """READ_WIDTH of finish.cu."""
-    return _TABLE_READ_WIDTH if is_resampled else _READ_WIDTHS[0 if shrink is None else shrink.step]
+def _widths(*, is_resampled: bool, shrink: Shrink | None, seen: SeenCurve | None) -> tuple[int, int]:
+    """READ_WIDTH and PIXELS of finish.cu."""
+    if shrink is not None:
+        return _READ_WIDTHS[shrink.step], _COSTLY_PIXELS
+    if is_resampled or seen is not None:
+        return _COSTLY_READ_WIDTH, _COSTLY_PIXELS
+    return _READ_WIDTHS[0], _PIXELS
 
 
 def _segment_rows(height: int, *, strips: int, blocks: int) -> int:

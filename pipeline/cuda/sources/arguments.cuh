@@ -15,6 +15,7 @@ struct CutArguments {
     float row_taps[8];      // per phase: four weights
     float column_taps[10];  // per phase: five weights, of the columns from two before the luma column's half on
     float matrix[7];        // as pipeline.cpu.from_codes.ycbcr_to_rgb has it; RGB: offset and scale alone
+    float seen[11];         // SeenCurve.constants
 };
 
 // Where one tile goes.
@@ -65,4 +66,5 @@ struct FinishArguments {
     float scales[3];  // codes per luma, per B' - luma, per R' - luma; RGB: per R', G', B'
     float top;        // half a code above the highest
     float one;        // a float's steps at this number are codes
+    float seen[11];   // SeenCurve.constants
 };

@@ -14,12 +14,13 @@
 //
 // Given when compiling: IMAGE (type of the input), TARGET (type of a sample), RESAMPLED (columns by a table, after the
 // kernel `rows`), SHRINK (0, or by which whole number both axes shrink) and SHRINK_TAPS, CURVE, INTERLEAVED,
-// HALVED_ROWS, HALVED_COLUMNS, ROW_TAPS and COLUMN_TAPS (bit i: whether weight i of 12 counts), IS_RGB, READ_WIDTH
-// (columns that a block reads), PIXELS (that a thread makes, side by side: 4 or 8), ROWS, PREFETCH (whether to ask for
+// HALVED_ROWS, HALVED_COLUMNS, ROW_TAPS and COLUMN_TAPS (bit i: whether weight i of 12 counts), IS_RGB, SEEN (what
+// the picture is, see seen.cuh), READ_WIDTH (columns that a block reads), PIXELS (that a thread makes, side by side: 4 or 8), ROWS, PREFETCH (whether to ask for
 // the next step's pixels ahead), BLOCKS (that a multiprocessor should hold at once).
 #include <curves.cuh>
 #include <arguments.cuh>
 #include <quads.cuh>
+#include <seen.cuh>
 
 #define TAPS 12
 #define BEFORE 5
@@ -208,7 +209,8 @@ DEVICE void convert(const FinishArguments& a, const Part& part, int group, int y
         widen(rgb[0][quad], reds), widen(rgb[1][quad], greens), widen(rgb[2][quad], blues);
         UNROLL
         for (int j = 0; j < 4; ++j) {
-            const float red = reds[j], green = greens[j], blue = blues[j];
+            const float red = restored(reds[j], a.seen), green = restored(greens[j], a.seen);
+            const float blue = restored(blues[j], a.seen);
             const float grey = IS_RGB ? red : a.matrix[0] * red + a.matrix[1] * green + a.matrix[2] * blue;
             luma[4 * quad + j] = grey;
             first[4 * quad + j] = IS_RGB ? green : blue - grey;
