@@ -34,16 +34,13 @@ _COSTLY_PIXELS = 4
 """The same where each is a sum, or takes a curve, which stands in the code once for each."""
 _ROWS = 8
 """Rows that a block of ``finish`` makes in one step: one for each of its warps."""
-_PREFETCH = 1
-"""Whether a block asks for the next step's pixels ahead; see NOTES.md."""
 _HALO = 8
 """LEFT of finish.cu."""
-_WAVES = (1, 4)
-"""How often a multiprocessor gets so many, likewise: a wave that is not full costs as much as one that is."""
 _LEAST_SEGMENT_ROWS = 16
 """Rows that one block of ``finish`` makes at least: it reads 11 more for its chroma."""
 _BLOCKS = (4, 3)
-"""Blocks of ``finish`` that a multiprocessor is to hold at once: without shrinking, and with it. See NOTES.md."""
+"""Blocks of ``finish`` that a multiprocessor is to hold at once, and all that it gets: without shrinking, and with it.
+See NOTES.md."""
 _ROW_GROUPS_X = 64
 """GROUPS_X of rows.cu."""
 _GROUP = 4
@@ -127,8 +124,7 @@ class FinishStep:
         read_width, _ = _widths(is_resampled=self._rows is not None, shrink=shrink, seen=seen)
         own_width = read_width - (2 * _HALO if halved(target)[1] else 0)
         strips = -(-width // own_width)
-        is_shrunk = shrink is not None
-        blocks = launcher.multiprocessors * _BLOCKS[is_shrunk] * _WAVES[is_shrunk]
+        blocks = launcher.multiprocessors * _BLOCKS[shrink is not None]
         segment = _segment_rows(height, strips=strips, blocks=blocks)
         self._template.segment = segment
         self._blocks = (strips, -(-height // segment), 1)
@@ -238,7 +234,6 @@ def finish_build(
             ("SEEN", 0 if seen is None else FAMILIES[seen.family]),
             ("READ_WIDTH", read_width),
             ("PIXELS", pixels),
-            ("PREFETCH", _PREFETCH),
             ("ROWS", _ROWS),
             ("BLOCKS", _BLOCKS[step != 0]),
         ),

@@ -44,8 +44,6 @@ DEVICE float float_of(int bits) {
     return value;
 }
 
-DEVICE void prefetch(const void* address) { (void)*(const volatile char*)address; }  // no address outside
-
 DEVICE float saturated_sum(float a, float b, float c) {
     const float sum = a * b + c;
     return sum > 0.0f ? std::fmin(sum, 1.0f) : 0.0f;

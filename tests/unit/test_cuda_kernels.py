@@ -231,8 +231,8 @@ def test_pictures_of_many_blocks_are_the_cpu_paths(start: RunFactory, format: Sa
 
 
 def test_nan_becomes_code_zero(start: RunFactory) -> None:
-    """In chroma too, as far as its filter's weights are not zero but for their rounding, which the CPU path computes with
-    and the kernel leaves out: from odd rows and columns on, whatever has a NaN has one under another weight too."""
+    """In chroma too. Weights that are zero but for rounding count on the CPU, not here: from odd rows and columns on,
+    every sum that has a NaN under such a weight has one under another."""
     film = plan_film(source=FORMATS[0], height=40, width=40)
     tiles = random_tiles(film)
     tiles[:, :, 21:25, 31:35] = np.nan

@@ -15,8 +15,8 @@
 // Given when compiling: IMAGE (type of the input), TARGET (type of a sample), RESAMPLED (columns by a table, after the
 // kernel `rows`), SHRINK (0, or by which whole number both axes shrink) and SHRINK_TAPS, CURVE, INTERLEAVED,
 // HALVED_ROWS, HALVED_COLUMNS, ROW_TAPS and COLUMN_TAPS (bit i: whether weight i of 12 counts), IS_RGB, SEEN (what
-// the picture is, see seen.cuh), READ_WIDTH (columns that a block reads), PIXELS (that a thread makes, side by side: 4 or 8), ROWS, PREFETCH (whether to ask for
-// the next step's pixels ahead), BLOCKS (that a multiprocessor should hold at once).
+// the picture is, see seen.cuh), READ_WIDTH (columns that a block reads), PIXELS (that a thread makes, side by side: 4 or
+// 8), ROWS, BLOCKS (that a multiprocessor should hold at once).
 #include <curves.cuh>
 #include <arguments.cuh>
 #include <quads.cuh>
@@ -171,16 +171,6 @@ DEVICE void load(const FinishArguments& a, int x, int y, Loaded& out) {
                                        from[clamped(at + 2, a.width)], from[clamped(at + 3, a.width)]);
         }
     }
-}
-#endif
-
-#if !SHRINK
-// Asks for a row of the next step. Of the threads that share a cache line, each asks for one of the planes.
-DEVICE void fetch_ahead(const FinishArguments& a, int group, int x, int y) {
-    constexpr int kSharing = 128 / (PIXELS * int(sizeof(IMAGE)));
-    const int plane = group % kSharing;
-    if (plane < 3)
-        prefetch((const IMAGE*)a.image + plane * a.image_plane + y * a.image_pitch + clamped(x, a.image_width));
 }
 #endif
 
@@ -407,11 +397,8 @@ KERNEL_OF(finish, FinishArguments, BLOCKS) {
             const Place place = place_of(thread);
             const int y = part.first + step * ROWS + place.row;
             Loaded rgb;
-            if (is_making && place.row < ROWS) {
-                const int x = part.left - LEFT + PIXELS * place.group;
-                if (PREFETCH) fetch_ahead(a, place.group, x, clamped(y + ROWS, a.height));
-                load(a, x, clamped(y, a.height), rgb);
-            }
+            if (is_making && place.row < ROWS)
+                load(a, part.left - LEFT + PIXELS * place.group, clamped(y, a.height), rgb);
 #endif
 #if HALVED_COLUMNS
             // By the last threads: the first have more to do in `shrink`.

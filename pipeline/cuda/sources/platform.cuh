@@ -68,8 +68,5 @@ DEVICE float saturated_sum(float a, float b, float c) {
 // How many whole steps of float at `one`, a power of two, a smaller value holds: in the lowest bits of the result.
 DEVICE unsigned int truncated(float value, float one) { return (unsigned int)__float_as_int(__fadd_rz(one, value)); }
 
-// Asks for a cache line of global memory without waiting for it.
-DEVICE void prefetch(const void* address) { asm volatile("prefetch.global.L2 [%0];" ::"l"(address)); }
-
 DEVICE int bits_of(float value) { return __float_as_int(value); }
 DEVICE float float_of(int bits) { return __int_as_float(bits); }

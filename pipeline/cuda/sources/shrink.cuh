@@ -85,11 +85,6 @@ DEVICE void shrink(const FinishArguments& a, const Part& part, int step, int thr
     const int inside = least(left + 4 * quad, 2 * a.image_width - 4);
     const int x = inside < -a.image_width ? -a.image_width : inside;
     const IMAGE* from = (const IMAGE*)a.image + plane * a.image_plane;
-    if (PREFETCH) {
-        // Each thread one of the next step's rows: those side by side share a cache line.
-        const int row = mirrored(first + SHRINK_LINES + thread % SHRINK_LINES, a.image_height);
-        prefetch(from + row * a.image_pitch + mirrored(x, a.image_width));
-    }
     if (is_packed && is_inside)
         shrink_rows<true, true>(a, from, x, first, ahead, mixed[plane], quad);
     else if (is_packed)
