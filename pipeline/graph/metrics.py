@@ -25,14 +25,18 @@ class WaitMeter:
 
     Waits are sorted into buckets whose width is at most 1/8 of their value, so a quantile is right to 12.5 %, in
     constant memory. Not locked: the owner calls it under its own lock.
+
+    Args:
+        keeps: Whether to keep also when each wait was.
     """
 
-    __slots__ = ("_buckets", "_since_s", "_total_s")
+    __slots__ = ("_buckets", "_since_s", "_spans", "_total_s")
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps: bool = False) -> None:
         self._since_s: float | None = None
         self._total_s = 0.0
         self._buckets: dict[int, int] = {}
+        self._spans: list[tuple[float, float]] | None = [] if keeps else None
 
     @property
     def is_waiting(self) -> bool:
@@ -47,11 +51,18 @@ class WaitMeter:
         """The wait that was started is over."""
         if self._since_s is None:
             raise RuntimeError("stop() without start()")
-        wait_s = time.perf_counter() - self._since_s
+        since_s, now_s = self._since_s, time.perf_counter()
+        wait_s = now_s - since_s
         self._since_s = None
+        if self._spans is not None:
+            self._spans.append((since_s, now_s))
         self._total_s += wait_s
         bucket = _bucket_of(int(wait_s * 1e6))
         self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
+
+    def spans(self) -> tuple[tuple[float, float], ...]:
+        """When each wait that is over was, in order; nothing if that was not to be kept."""
+        return tuple(self._spans or ())
 
     def total_s(self) -> float:
         """Seconds of all waits, the one under way included."""
