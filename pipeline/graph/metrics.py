@@ -196,7 +196,8 @@ def find_bottleneck(snapshot: GraphSnapshot) -> Verdict:
 
     It is the stage that always has work (inbox occupied for at least 90 % of the time; a source always has) and whose
     result is always taken at once (outbox occupied for at most 10 %; a sink's always is). Where no stage meets both,
-    or several do, the one with the highest load is named, and the sentence says how sure that is.
+    or several do, the one that has worked for longest is named, and the sentence says how sure that is. Not the one
+    with the highest load: the source of a short film works all of its time, and is done when the others have begun.
 
     Args:
         snapshot: Of a running or a finished graph, or a window of one (`window_between`).
@@ -207,7 +208,7 @@ def find_bottleneck(snapshot: GraphSnapshot) -> Verdict:
     if not snapshot.channels or snapshot.channels[-1].received == 0 or snapshot.elapsed_s <= 0:
         return Verdict(stage="", load=0.0, text="Too little has passed through to say which stage limits the run.")
     strict = [stage for i, stage in enumerate(snapshot.stages) if _is_limit(snapshot, i)]
-    limit = max(strict or snapshot.stages, key=lambda stage: stage.load)
+    limit = max(strict or snapshot.stages, key=lambda stage: stage.busy_s)
     others = [_describe_wait(stage) for stage in snapshot.stages if stage is not limit]
     meanwhile = "; ".join(text for text in others if text)
     if strict:
