@@ -31,7 +31,7 @@ KEPT_FRAMES = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What came out of every stage for the first frames, in memory of its own. Only the decoder's with a GPU's frames."""
+    """What came out of the stages for the first frames, in memory of its own. For frames on a GPU of the decoder alone."""
 
     decoded: tuple[Frame, ...]
     cut: tuple[TileBatch, ...] = ()
