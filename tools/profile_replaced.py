@@ -31,7 +31,7 @@ KEPT_FRAMES = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What came out of the stages for the first frames, in memory of its own. For frames on a GPU of the decoder alone."""
+    """What came out of the stages for the first frames, in memory of its own; on a GPU, of the decoder alone."""
 
     decoded: tuple[Frame, ...]
     cut: tuple[TileBatch, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -120,7 +121,7 @@ def test_kept_results_come_for_the_same_frames_and_tiles_as_real_ones(tmp_path: 
         with open_transforms(plan, runner) as real:
             for place in range(3):
                 stages: list[Any] = [real.tiler, real.upscaler, real.stitcher]
-                found = run_line(plan, stages[:place] + [replaced[place]] + stages[place + 1 :])
+                found = run_line(plan, [*stages[:place], replaced[place], *stages[place + 1 :]])
                 wanted = run_line(plan, stages)
                 assert [stamp for stamp, _ in found] == [stamp for stamp, _ in wanted]
                 for (_, ours), (_, theirs) in list(zip(found, wanted, strict=True))[:4]:
@@ -145,7 +146,7 @@ def test_kept_frames_begin_anywhere_and_go_on(tmp_path: Path) -> None:
         decoder = KeptDecoder(keep_results(plan, runner, frame_count=3), info=plan.info)
     stamps = [frame.stamp for frame in decoder.frames(5, 9)]
     assert [stamp.index for stamp in stamps] == [5, 6, 7, 8]
-    assert len({after.pts - before.pts for before, after in zip(stamps, stamps[1:], strict=False)}) == 1
+    assert len({after.pts - before.pts for before, after in itertools.pairwise(stamps)}) == 1
 
 
 @pytest.mark.parametrize("lanes", [1, 2])
