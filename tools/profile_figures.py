@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from tools.gpu_overlap import Span, clipped, length, merged
 from tools.profile_record import Recorded
 from tools.profile_samples import Sample
 from tools.profile_shares import Kind, pieces_of, service_times, snapshot_of, spent_s, steady_window
+from tools.profile_threads import Used, owners_of, used_by_owner
 
 GPU_STAGES = {
     "surface copy": "decode",
@@ -42,7 +41,7 @@ class StageFigures:
     queued_s: float
     """About how much of ``service_mean_s`` its threads could have run, but no core was free."""
     gpu_s: float
-    """Of the GPU for one frame, its kernels and copies."""
+    """Of the GPU for one frame, its kernels. Copies have engines of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +127,7 @@ def measure(run: Recorded) -> Figures:
     snapshot = snapshot_of(run.graph, start_s=start_s, stop_s=stop_s)
     names = [stage.name for stage in run.graph.lanes[0].stages]
     owners = owners_of(run)
-    used = _used_by_owner(run, owners, start_s=start_s, stop_s=stop_s)
+    used = used_by_owner(run, owners, start_s=start_s, stop_s=stop_s)
     per_frame = 1 / max(1, steady_frames)
     gpu = tuple(_gpu_figures(run.gpu_spans, start_s=start_s, stop_s=stop_s, frames=steady_frames))
     return Figures(
@@ -145,7 +144,7 @@ def measure(run: Recorded) -> Figures:
                 used=[
                     entry for owner, entry in used.items() if owner == name or (name, owner) == ("upscale", "engine")
                 ],
-                gpu_s=sum(kind.per_frame_s for kind in gpu if kind.stage == name),
+                gpu_s=sum(kind.per_frame_s for kind in gpu if kind.stage == name and not kind.bytes),
                 per_frame=per_frame,
             )
             for place, name in enumerate(names)
@@ -169,57 +168,6 @@ def measure(run: Recorded) -> Figures:
         verdict=find_bottleneck(snapshot),
         notes=run.notes,
     )
-
-
-def owners_of(run: Recorded) -> dict[int, str]:
-    """Whose each thread is, by the system's number.
-
-    A stage's own are known. Libraries' threads have the name of the thread that started them, libav's its own; what was
-    there before the run and is none of Python's is the network's.
-    """
-    stages = {stage.thread_id: stage.name for lane in run.graph.lanes for stage in lane.stages}
-    names = {number: reading.name for sample in run.samples for number, reading in sample.threads.items()}
-    found = {}
-    for number, name in names.items():
-        if number in stages:
-            found[number] = stages[number]
-        elif name in stages.values():
-            found[number] = name
-        elif name.startswith("av:"):
-            found[number] = "decode"
-        elif number in run.before and number != os.getpid():  # the first thread has the process's number
-            found[number] = "engine"
-        else:
-            found[number] = "others"
-    return found
-
-
-Used = list[tuple[float, float]]
-"""Of each thread: seconds on a processor, seconds in which it waited for one."""
-
-
-def _used_by_owner(run: Recorded, owners: dict[int, str], *, start_s: float, stop_s: float) -> dict[str, Used]:
-    """What every thread took of the processor within a window, taken evenly between two looks."""
-    used: dict[str, Used] = {}
-    for number, owner in sorted(owners.items()):
-        cpu_s = _within(
-            [(s.time_s, s.threads[number].cpu_s) for s in run.samples if number in s.threads], start_s, stop_s
-        )
-        queued_s = _within(
-            [(s.time_s, s.threads[number].queued_s) for s in run.samples if number in s.threads], start_s, stop_s
-        )
-        used.setdefault(owner, []).append((cpu_s, queued_s))
-    return used
-
-
-def _within(totals: Sequence[tuple[float, float]], start_s: float, stop_s: float) -> float:
-    """How much a total that grows, seen now and then, grew within a window."""
-    grown = 0.0
-    for (earlier_s, before), (later_s, after) in itertools.pairwise(totals):
-        overlap_s = min(later_s, stop_s) - max(earlier_s, start_s)
-        if overlap_s > 0:
-            grown += (after - before) * overlap_s / (later_s - earlier_s)
-    return grown
 
 
 def _stage_figures(
