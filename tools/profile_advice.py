@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engines import BackendChoice
+from engines import MODELS, BackendChoice
 from pipeline.plan import JobPlan
 from tools.profile_figures import Figures
 
@@ -44,7 +44,8 @@ class Facts:
     decoder: str
     backend: str
     precision: str
-    model: str
+    has_smaller_model: bool
+    """Whether `SMALLEST_MODEL` has less to compute."""
     computed_share: float
     """Pixels that the network computes, for each of the film."""
     waits_for_buffers: float
@@ -144,7 +145,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         stage="upscale",
-        applies=lambda f: not f.has_gpu and f.model != SMALLEST_MODEL,
+        applies=lambda f: not f.has_gpu and f.has_smaller_model,
         setting=f"infer.model={SMALLEST_MODEL}",
         reason="the network takes the processor's time; only a smaller network (or a GPU) makes that less, and this is "
         "the smallest of Real-ESRGAN",
@@ -216,7 +217,7 @@ def facts_of(plan: JobPlan, figures: Figures, *, cores: int) -> Facts:
         decoder=plan.decoder.kind,
         backend=plan.backend.backend,
         precision=plan.backend.precision,
-        model=plan.model.name,
+        has_smaller_model=plan.model.flop_per_px > MODELS[SMALLEST_MODEL].flop_per_px,
         computed_share=plan.grid.computed_px / (plan.grid.height * plan.grid.width),
         waits_for_buffers=max(stage.shares["unbuffered"] for stage in figures.stages),
     )

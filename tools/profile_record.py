@@ -159,7 +159,7 @@ def record_run(
             stages = stages if wrap_stages is None else wrap_stages(stages, lane)
             if gpu is not None:
                 stages = _trace_stages(stages, trace=gpu.trace, lane=lane)
-            return watch_stages(stages, ranges=ranges)
+            return watch_stages(stages, ranges=ranges, look=sampler.look)
 
         sampler = Sampler(read_gpu=None if meter is None else meter.read)
         before = frozenset(read_threads())
@@ -177,7 +177,7 @@ def record_run(
         frames=film.frame_count,
         seconds=film.graph_s,
         graph=tracer.graphs[-1],
-        samples=tuple(sampler.samples),
+        samples=tuple(sorted(sampler.samples, key=lambda sample: sample.time_s)),
         gpu_spans=tuple(spans),
         before=before,
         notes=(*film.notes, *notes),

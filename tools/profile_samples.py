@@ -73,16 +73,16 @@ class Sampler(threading.Thread):
     def run(self) -> None:
         """Body of the thread."""
         while not self._is_over.wait(self._every_s):
-            self.look()
+            self.look(asks_gpu=True)
 
-    def look(self) -> None:
-        """Take one sample."""
+    def look(self, *, asks_gpu: bool = False) -> None:
+        """Take one sample. From any thread; only the sampler's own has the time to ask the GPU."""
         self.samples.append(
             Sample(
                 time_s=time.perf_counter(),
                 rss_bytes=read_rss_bytes(),
                 threads=read_threads(),
-                gpu=self._read_gpu() if self._read_gpu is not None else None,
+                gpu=self._read_gpu() if self._read_gpu is not None and asks_gpu else None,
             )
         )
 

@@ -7,8 +7,8 @@ a thread inherits its name.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any, Protocol
 
 from pipeline.graph.stage import Sink, Source, Stage, Transform
@@ -36,29 +36,48 @@ def find_ranges() -> tuple[Ranges | None, str]:
         return None, "There are no NVTX ranges for Nsight: pip install nvtx."
 
 
-def watch_stages(stages: Sequence[Stage], *, ranges: Ranges | None) -> tuple[Stage, ...]:
-    """Wrap the stages of a lane."""
+def watch_stages(
+    stages: Sequence[Stage], *, ranges: Ranges | None, look: Callable[[], None] = lambda: None
+) -> tuple[Stage, ...]:
+    """Wrap the stages of a lane.
+
+    Args:
+        stages: From the source to the sink.
+        ranges: Of NVTX; None for no ranges.
+        look: Called in each thread before its stage begins, and after it has ended: nobody sees a thread that is gone.
+    """
     source, *middle, sink = stages
     return (
-        WatchedSource(source, ranges=ranges),  # type: ignore[arg-type]
-        *(WatchedTransform(stage, ranges=ranges) for stage in middle),  # type: ignore[arg-type]
-        WatchedSink(sink, ranges=ranges),  # type: ignore[arg-type]
+        WatchedSource(source, ranges=ranges, look=look),  # type: ignore[arg-type]
+        *(WatchedTransform(stage, ranges=ranges, look=look) for stage in middle),  # type: ignore[arg-type]
+        WatchedSink(sink, ranges=ranges, look=look),  # type: ignore[arg-type]
     )
+
+
+@contextmanager
+def _named(name: str, look: Callable[[], None]) -> Iterator[None]:
+    """A thread while it is a stage's."""
+    name_this_thread(name)
+    look()
+    try:
+        yield
+    finally:
+        look()
 
 
 class WatchedSource:
     """A source in a thread with its name; a range is the making of one item, waits for a buffer included."""
 
-    def __init__(self, inner: Source[Any], *, ranges: Ranges | None) -> None:
+    def __init__(self, inner: Source[Any], *, ranges: Ranges | None, look: Callable[[], None]) -> None:
         self.name = inner.name
         self._inner = inner
         self._ranges = ranges
+        self._look = look
 
     def run(self) -> Iterator[Any]:
         """Yield what the source yields."""
-        name_this_thread(self.name)
         items: Any = self._inner.run()
-        with closing(items):
+        with _named(self.name, self._look), closing(items):
             if self._ranges is None:
                 yield from items
                 return
@@ -76,21 +95,19 @@ class WatchedSource:
 class WatchedTransform:
     """A transform in a thread with its name; a range is its work for an item, without the waits for the next one."""
 
-    def __init__(self, inner: Transform[Any, Any], *, ranges: Ranges | None) -> None:
+    def __init__(self, inner: Transform[Any, Any], *, ranges: Ranges | None, look: Callable[[], None]) -> None:
         self.name = inner.name
         self.lookahead = inner.lookahead
         self._inner = inner
         self._ranges = ranges
+        self._look = look
 
     def run(self, items: Iterator[Any]) -> Iterator[Any]:
         """Yield what the transform yields."""
-        name_this_thread(self.name)
-        if self._ranges is None:
-            results: Any = self._inner.run(items)
-            with closing(results):
-                yield from results
-            return
-        ranges = self._ranges
+        with _named(self.name, self._look):
+            yield from self._inner.run(items) if self._ranges is None else self._mark(items, self._ranges)
+
+    def _mark(self, items: Iterator[Any], ranges: Ranges) -> Iterator[Any]:
         message = self.name
 
         def taken() -> Iterator[Any]:
@@ -108,7 +125,7 @@ class WatchedTransform:
                     return
                 yield item
 
-        results = self._inner.run(taken())
+        results: Any = self._inner.run(taken())
         with closing(results):
             while True:
                 ranges.push_range(message)
@@ -124,25 +141,21 @@ class WatchedTransform:
 class WatchedSink:
     """A sink in a thread with its name; a range is its work for an item."""
 
-    def __init__(self, inner: Sink[Any], *, ranges: Ranges | None) -> None:
+    def __init__(self, inner: Sink[Any], *, ranges: Ranges | None, look: Callable[[], None]) -> None:
         self.name = inner.name
         self._inner = inner
         self._ranges = ranges
+        self._look = look
 
     def run(self, items: Iterator[Any]) -> None:
         """Take all items."""
-        name_this_thread(self.name)
-        ranges = self._ranges
-        if ranges is None:
-            self._inner.run(items)
-            return
+        with _named(self.name, self._look):
+            self._inner.run(items if self._ranges is None else self._mark(items, self._ranges))
 
-        def taken() -> Iterator[Any]:
-            for item in items:
-                ranges.push_range(f"{self.name} {frames_of(item)[0]}")
-                try:
-                    yield item
-                finally:
-                    ranges.pop_range()
-
-        self._inner.run(taken())
+    def _mark(self, items: Iterator[Any], ranges: Ranges) -> Iterator[Any]:
+        for item in items:
+            ranges.push_range(f"{self.name} {frames_of(item)[0]}")
+            try:
+                yield item
+            finally:
+                ranges.pop_range()

@@ -27,7 +27,7 @@ def say_profile(plan: JobPlan, figures: Figures, *, facts: Facts, advice: Advice
     )
     parts = [
         f"The run makes {figures.steady_fps:.3g} frames per second.",
-        f"{name.capitalize()} ({WORK.get(name, name)}) limits it: it works {stage.shares['work']:.0%} of its time, "
+        f"{_verdict(name, stage.shares['work'])}: it works {stage.shares['work']:.0%} of its time, "
         f"{1e3 * stage.service_mean_s / plan.lanes:.3g} ms for each frame.",
     ]
     if gained_fps < float("inf"):
@@ -44,6 +44,11 @@ def say_profile(plan: JobPlan, figures: Figures, *, facts: Facts, advice: Advice
     else:
         parts.append(f"Most likely to help: {advice.reason}.")
     return " ".join(parts)
+
+
+def _verdict(name: str, load: float) -> str:
+    work = f"{name.capitalize()} ({WORK.get(name, name)})"
+    return f"{work} limits it" if load >= FULL else f"No stage limits it alone; {work} comes nearest"
 
 
 def _wanted(facts: Facts) -> str:
