@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from engines import Runner
@@ -14,6 +14,9 @@ from tools.profile_figures import Figures, measure
 from tools.profile_predict import Cost, costs_of, predict_fps
 from tools.profile_record import record_run
 from tools.profile_replaced import keep_results, replacements
+
+QUIET = 0.1
+"""Runs of the same thing that differ by more are no measure of another one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +31,9 @@ class WhatIf:
     """What would bound the run then: a stage, ``processor`` or ``gpu``."""
     measured_fps: float
     base_fps: float
-    """Of the whole run, measured before and after."""
+    """Of the whole run, mean of right before and right after."""
+    drift: float
+    """How much faster the fastest of all whole runs was than the slowest: what the machine itself did meanwhile."""
 
     @property
     def error(self) -> float:
@@ -63,8 +68,8 @@ def measure_what_ifs(plan: JobPlan, runner: Runner, *, frame_count: int, repeat:
         costs.append(costs_of(figures))
         return figures
 
-    found = []
     before = run_base()
+    found: list[WhatIf] = []
     for replaced in replacements(plan, runner, kept):
         seen: list[tuple[float, float]] = []
         for _ in range(repeat):
@@ -91,9 +96,11 @@ def measure_what_ifs(plan: JobPlan, runner: Runner, *, frame_count: int, repeat:
                 predicted_limit=limit,
                 measured_fps=statistics.median(fps for fps, _ in seen),
                 base_fps=base_fps,
+                drift=0.0,
             )
         )
-    return found
+    rates = [figures.steady_fps for figures in bases]
+    return [replace(what_if, drift=max(rates) / min(rates) - 1) for what_if in found]
 
 
 def mean_costs(runs: Sequence[Sequence[Cost]]) -> list[Cost]:
@@ -135,16 +142,14 @@ def as_rows(what_ifs: Sequence[WhatIf]) -> list[dict[str, str]]:
 
 def as_json(what_ifs: Sequence[WhatIf]) -> list[dict[str, Any]]:
     """All figures."""
-    return [
-        {
-            "stage": what_if.stage,
-            "replacement": what_if.replacement,
-            "predicted_fps": what_if.predicted_fps,
-            "predicted_limit": what_if.predicted_limit,
-            "measured_fps": what_if.measured_fps,
-            "base_fps": what_if.base_fps,
-            "error": what_if.error,
-            "gain": what_if.gain,
-        }
-        for what_if in what_ifs
-    ]
+    return [asdict(what_if) | {"error": what_if.error, "gain": what_if.gain} for what_if in what_ifs]
+
+
+def drift_note(what_ifs: Sequence[WhatIf]) -> str:
+    """What to say of a machine that was not quiet; empty if it was."""
+    if not what_ifs or what_ifs[0].drift <= QUIET:
+        return ""
+    return (
+        f"The machine was not quiet: the same run was up to {what_ifs[0].drift:.0%} faster than at another time. "
+        "What was predicted and measured can differ by as much."
+    )
