@@ -158,4 +158,4 @@ def test_the_curve_takes_little_time_beside_the_network(
         buffer.close()
     name = "codes" if seen is None else seen.text
     _LOG.info("%s, x%d: cut %.1f us, finish %.1f us", name, scale, cut_s * 1e6, finish_s * 1e6)
-    assert cut_s + finish_s < 0.15 * NETWORK_S
+    assert cut_s + finish_s < 0.25 * NETWORK_S
