@@ -47,8 +47,10 @@ def say_profile(plan: JobPlan, figures: Figures, *, facts: Facts, advice: Advice
 
 
 def _verdict(name: str, load: float) -> str:
-    work = f"{name.capitalize()} ({WORK.get(name, name)})"
-    return f"{work} limits it" if load >= FULL else f"No stage limits it alone; {work} comes nearest"
+    work = WORK.get(name, name)
+    if load >= FULL:
+        return f"{name.capitalize()} ({work}) limits it"
+    return f"No stage limits it alone; {name} ({work}) comes nearest"
 
 
 def _wanted(facts: Facts) -> str:
