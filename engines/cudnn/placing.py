@@ -103,7 +103,7 @@ class Placing:
     def _error(self, index: int, part: int) -> UnsupportedModel:
         joined, one = self._graph.layers[index], self._graph.layers[part]
         return UnsupportedModel(
-            f"backend cudnn cannot run Concat {joined.name}: {one.name} ({one.channels} channels) cannot lie beside the "
-            "others without a copy",
+            f"backend cudnn cannot run Concat {joined.name}: {one.name} ({one.channels} channels) cannot lie "
+            "beside the others without a copy",
             hint="choose another backend for this model, such as torch or onnxruntime",
         )

@@ -167,8 +167,10 @@ class _Planner:
         return layer.factor if isinstance(layer, ShuffleLayer) else 1
 
     def _find_chains(self) -> dict[int, _Chain]:
-        """What each convolution takes along, by the layer whose value is stored. Later ones choose first: what they are
-        added to is there already."""
+        """What each convolution takes along, by the layer whose value is stored.
+
+        Later ones choose first: what they are added to is there already.
+        """
         layers = self._graph.layers
         claimed: set[int] = set()
         chains = {}
@@ -246,14 +248,20 @@ class _Planner:
         wide_target = self._placing.wide_slice(chain.end) if needs_wide else None
         outputs = _padded(layer.channels)
         kernel = _pad(_pad(layer.kernel, 0, outputs), 1, source.channels)
+        epilogue = self._epilogue(chain, outputs=outputs)
+        factor_of_all = 1.0
+        if epilogue and isinstance(epilogue[0], Multiply):  # of weights instead of pixels
+            factor_of_all = epilogue[0].factor
+            epilogue = epilogue[1:]
+        kernel = (kernel * np.float32(factor_of_all)).astype(np.float32)
         whole = ConvStep(
             name=layer.name,
             source=source,
             kernel=kernel,
-            bias=_pad(layer.bias, 0, outputs),
+            bias=_pad(layer.bias * np.float32(factor_of_all), 0, outputs),
             pad_before=(kernel.shape[2] // 2,) * 2,
             pad_after=(kernel.shape[3] // 2,) * 2,
-            epilogue=self._epilogue(chain, outputs=outputs),
+            epilogue=epilogue,
             target=target,
             wide_target=wide_target,
             height=layer.height,
