@@ -1,14 +1,16 @@
-"""Which of cuDNN's kernels runs a signature: all that it offers are timed on the real shape, and the best is kept on disk.
+"""Which of cuDNN's kernels runs a signature: those that it offers are timed on the real shape, the best is kept on disk.
 
-The first choice of cuDNN's heuristic is mostly right for float16, and off by 2x where it is not (an H200, cuDNN 9.19).
+The first choice of cuDNN's heuristic is mostly right for float16, and off by 2x where it is not (H200, cuDNN 9.19).
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -143,6 +145,7 @@ def choose_kernel(
     stream: Stream,
     operands: dict[int, int],
     workspace: Callable[[int], int],
+    budget_s: float,
 ) -> FusedKernel:
     """Build and time every plan that cuDNN offers.
 
@@ -154,6 +157,7 @@ def choose_kernel(
         stream: Where to.
         operands: Address of every tensor by number; its targets are overwritten.
         workspace: Gives the address of as many bytes of scratch memory.
+        budget_s: After this long no further plan is tried, once one runs. cuDNN lists the likely best first.
 
     Raises:
         InferenceFailed: No plan runs; the message says what cuDNN said.
@@ -168,7 +172,10 @@ def choose_kernel(
     best: tuple[float, int, int, str] | None = None
     tried: dict[str, float | None] = {}
     said = ""
+    started = time.perf_counter()
     for index in range(count):
+        if best is not None and time.perf_counter() - started > budget_s:
+            break
         name = ""
         try:
             name = str(graph.get_plan_name_at_index(index))
@@ -199,9 +206,7 @@ def choose_kernel(
         milliseconds=milliseconds,
         name=name,
     )
-    return FusedKernel(
-        graph=graph, index=index, workspace_bytes=needed, choice=choice, tried=tuple(tried.items())
-    )
+    return FusedKernel(graph=graph, index=index, workspace_bytes=needed, choice=choice, tried=tuple(tried.items()))
 
 
 def _time(run: Callable[[], None], *, device: Device, stream: Stream) -> float:
@@ -214,6 +219,4 @@ def _time(run: Callable[[], None], *, device: Device, stream: Stream) -> float:
         run()
         event.record(stream)
     events[-1].wait()
-    return 1e3 * statistics.median(
-        later.seconds_since(earlier) for earlier, later in zip(events, events[1:], strict=False)
-    )
+    return 1e3 * statistics.median(float(later.seconds_since(earlier)) for earlier, later in itertools.pairwise(events))

@@ -143,9 +143,7 @@ class EndKernels:
         arguments, blocks = enlarge_call(plan, step, source=source, target=target)
         self._kernel(enlarge_source(step)).launch(arguments, blocks=blocks, stream=stream)
 
-    def finish(
-        self, plan: Plan, step: FinishStep, *, source: int, image: int, picture: int, stream: Stream
-    ) -> None:
+    def finish(self, plan: Plan, step: FinishStep, *, source: int, image: int, picture: int, stream: Stream) -> None:
         """NHWC to the finished picture."""
         arguments, blocks = finish_call(plan, step, source=source, image=image, picture=picture)
         self._kernel(finish_source(step, io_dtype=self._io_dtype)).launch(arguments, blocks=blocks, stream=stream)

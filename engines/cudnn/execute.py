@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from engines.cudnn.choosing import ChoiceStore, FusedKernel, choose_kernel, restore_kernel
 from engines.cudnn.ends import EndKernels
 from engines.cudnn.fused import FusedSignature, constants_of, signature_of, stored_operands
+from engines.cudnn.hopper_steps import HOPPER, OwnConvolutions, OwnStep
 from engines.cudnn.memory import ALIGNMENT_BYTES, plan_memory
 from engines.cudnn.steps import ITEM_BYTES, ConvStep, EnlargeStep, FinishStep, PackStep, Plan, Slice
 from engines.errors import InferenceFailed
 from engines.gpu import Device, DeviceBuffer, Graph, Stream
 
 _NOISE_BYTES = 1 << 24
+
+CHOICE_BUDGET_S = 1.3
+"""For one kind of step: RealESRGAN_x4plus has 19, so that a first start stays below 30 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,6 +41,8 @@ class CudnnNetwork:
         stream: Where kernels are timed; stays the caller's.
         store: Choices made before; new ones are added and saved.
         io_dtype: Type of the arrays taken and given.
+        uses_own: Whether our own Hopper convolutions run the steps that they can.
+        budget_s: How long the choice for one kind of step may take.
 
     Raises:
         InferenceFailed: cuDNN runs one of the steps in no way.
@@ -44,13 +50,24 @@ class CudnnNetwork:
     """
 
     def __init__(
-        self, cudnn: Any, *, plan: Plan, device: Device, stream: Stream, store: ChoiceStore, io_dtype: str
+        self,
+        cudnn: Any,
+        *,
+        plan: Plan,
+        device: Device,
+        stream: Stream,
+        store: ChoiceStore,
+        io_dtype: str,
+        uses_own: bool = False,
+        budget_s: float = CHOICE_BUDGET_S,
     ) -> None:
         self.plan = plan
         self._cudnn = cudnn
         self._device = device
         self._owned: list[DeviceBuffer] = []
         self._scratch: DeviceBuffer | None = None
+        self._budget_s = budget_s
+        self._own_steps: dict[int, OwnStep] = {}
         self.choosing_s = 0.0
         """How long the kernels took to be built and chosen."""
         try:
@@ -59,6 +76,9 @@ class CudnnNetwork:
             self._block = self._own(self._memory.bytes)
             self._fill_with_noise(stream)
             self._ends = EndKernels(device, io_dtype=io_dtype)
+            if uses_own and device.compute_capability == HOPPER:
+                self._hopper = OwnConvolutions(device, stream=stream)
+                self._own_steps = self._prepare_own()
             self.convolutions = self._prepare(stream, store)
         except BaseException:
             self.close()
@@ -83,7 +103,9 @@ class CudnnNetwork:
 
     def enqueue_step(self, index: int, step: Any, *, stream: Stream, image: int, picture: int) -> None:
         """Put one step into a stream; the handle must be set to that stream."""
-        if isinstance(step, ConvStep):
+        if index in self._own_steps:
+            self._own_steps[index].launch(stream)
+        elif isinstance(step, ConvStep):
             one = self.convolutions[index]
             scratch = self._scratch.pointer if self._scratch is not None else 0
             one.kernel.graph.execute_plan_at_index(one.operands, scratch, one.kernel.index, self._handle)
@@ -111,6 +133,10 @@ class CudnnNetwork:
     def close(self) -> None:
         """Give everything back; nothing may be running. Can be called twice."""
         self.convolutions = {}
+        self._own_steps = {}
+        own = self.__dict__.pop("_hopper", None)
+        if own is not None:
+            own.close()
         ends = self.__dict__.pop("_ends", None)
         if ends is not None:
             ends.close()
@@ -127,7 +153,11 @@ class CudnnNetwork:
         """Upload the weights and find a kernel for every signature."""
         self._cudnn.set_stream(self._handle, stream.handle)
         started = time.perf_counter()
-        steps = {index: step for index, step in enumerate(self.plan.steps) if isinstance(step, ConvStep)}
+        steps = {
+            index: step
+            for index, step in enumerate(self.plan.steps)
+            if isinstance(step, ConvStep) and index not in self._own_steps
+        }
         constants = self._upload([constants_of(step) for step in steps.values()], stream)
         kernels: dict[FusedSignature, FusedKernel] = {}
         found: dict[int, _Convolution] = {}
@@ -146,6 +176,7 @@ class CudnnNetwork:
                         stream=stream,
                         operands=operands,
                         workspace=self._workspace(stream),
+                        budget_s=self._budget_s,
                     )
                     store.add(signature, kernel.choice)
                     is_new = True
@@ -155,6 +186,17 @@ class CudnnNetwork:
         self.choosing_s = time.perf_counter() - started
         if is_new:
             store.save()
+        return found
+
+    def _prepare_own(self) -> dict[int, OwnStep]:
+        found = {}
+        for index, step in enumerate(self.plan.steps):
+            if isinstance(step, ConvStep) and step.target is not None:
+                own = self._hopper.prepare(
+                    self.plan, step, source=self.address(step.source), target=self.address(step.target)
+                )
+                if own is not None:
+                    found[index] = own
         return found
 
     def _restore(self, signature: FusedSignature, store: ChoiceStore) -> FusedKernel | None:

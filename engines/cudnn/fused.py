@@ -116,9 +116,7 @@ def build_fused_graph(cudnn: Any, signature: FusedSignature, *, handle: Any) -> 
     """
     half, single = cudnn.data_type.HALF, cudnn.data_type.FLOAT
     types = {"float16": half, "float32": single}
-    graph = cudnn.pygraph(
-        io_data_type=half, intermediate_data_type=single, compute_data_type=single, handle=handle
-    )
+    graph = cudnn.pygraph(io_data_type=half, intermediate_data_type=single, compute_data_type=single, handle=handle)
 
     def stored(place: Place, number: int, name: str) -> Any:
         return graph.tensor(

@@ -71,9 +71,7 @@ def test_enlarge_repeats_pixels_of_a_slice(folder, factor):
         target=Slice(buffer=1, first=0, channels=16),
         factor=factor,
     )
-    plan = plan_of(
-        buffer(24, height, width), buffer(16, height * factor, width * factor), height=height, width=width
-    )
+    plan = plan_of(buffer(24, height, width), buffer(16, height * factor, width * factor), height=height, width=width)
     call = enlarge_call(plan, step, source=source[..., 8:].ctypes.data, target=target.ctypes.data)
     run_on_cpu(enlarge_source(step), call, folder=folder)
     np.testing.assert_array_equal(target, source[..., 8:].repeat(factor, 1).repeat(factor, 2))
@@ -92,9 +90,7 @@ def test_finish_shuffles_and_adds_the_enlarged_input(folder, io_dtype, has_base,
         name="f", source=Slice(buffer=0, first=0, channels=channels), factor=factor, colours=3, has_base=has_base
     )
     plan = plan_of(buffer(channels, height, width), height=height, width=width, scale=factor)
-    call = finish_call(
-        plan, step, source=source.ctypes.data, image=image.ctypes.data, picture=picture.ctypes.data
-    )
+    call = finish_call(plan, step, source=source.ctypes.data, image=image.ctypes.data, picture=picture.ctypes.data)
     run_on_cpu(finish_source(step, io_dtype=io_dtype), call, folder=folder)
     parts = source[..., : 3 * factor**2].astype(np.float32).reshape(2, height, width, 3, factor, factor)
     expected = parts.transpose(0, 3, 1, 4, 2, 5).reshape(2, 3, height * factor, width * factor)

@@ -111,6 +111,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) conv32(const __grid_con
                 const int stage = round % STAGES;
                 const unsigned int pixels = (stages + stage * STAGE_CELLS * CELL_BYTES) / CELL_BYTES;
                 barrier_wait(full + stage * 8, (round / STAGES) & 1);
+                UNROLL
+                for (int product = 0; product < PRODUCTS; ++product) settle(d[product]);
                 wgmma_begin();
                 UNROLL
                 for (int tap = 0; tap < TAPS; ++tap) {
@@ -128,6 +130,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) conv32(const __grid_con
                 }
                 wgmma_commit();
                 wgmma_wait();
+                UNROLL
+                for (int product = 0; product < PRODUCTS; ++product) settle(d[product]);
                 barrier_arrive(empty + stage * 8);
             }
             const Tile tile = tile_of(a, index);

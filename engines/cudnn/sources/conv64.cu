@@ -106,6 +106,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) conv64(const __grid_con
             }
             wgmma_commit();
             wgmma_wait();
+            settle(d);
             barrier_arrive(empty + stage * 8);
 
             const Tile tile = tile_of(a, index);

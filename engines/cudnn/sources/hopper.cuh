@@ -47,6 +47,14 @@ DEVICE void wgmma_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory
 DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 DEVICE void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
 
+// Keeps the compiler from reading or writing sums anywhere but here: it does not know that wgmma runs on after it was
+// issued.
+template <int N>
+DEVICE void settle(float (&d)[N]) {
+    UNROLL
+    for (int i = 0; i < N; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
+
 // Two floats to two halves in one word, the first in the lower half.
 DEVICE unsigned int halves_of(float low, float high) {
     unsigned int word;

@@ -1,0 +1,116 @@
+// One tile of the Hopper convolutions on a processor: shared memory as cells of 8 floats, wgmma by its descriptors as the
+// PTX ISA defines them, registers by its fragment layout. Uses the very index functions that the kernels use.
+#include <vector>
+
+#include "conv_layout.cuh"
+
+namespace {
+
+struct Memory {
+    std::vector<float> values;
+    explicit Memory(int cells) : values(cells * 8, 1e30f) {}
+    float& at(long cell, int channel) { return values.at(cell * 8 + channel); }
+};
+
+struct Operand {
+    long start, leading, stride;
+    explicit Operand(unsigned long long bits)
+        : start(bits & 0x3FFF), leading(bits >> 16 & 0x3FFF), stride(bits >> 32 & 0x3FFF) {}
+    // K-major, no swizzle: rows in groups of 8 cells, k in two halves of 8 numbers.
+    float value(Memory& memory, int row, int k) const {
+        return memory.at(start + row / 8 * stride + k / 8 * leading + row % 8, k % 8);
+    }
+};
+
+using Registers = std::vector<std::vector<float>>;  // [thread of the warpgroup][register]
+
+void multiply(Registers& d, Memory& memory, unsigned long long a_bits, unsigned long long b_bits) {
+    const Operand a(a_bits), b(b_bits);
+    for (int thread = 0; thread < 128; ++thread)
+        for (int at = 0; at < int(d[thread].size()); ++at) {
+            const int row = fragment_row(thread / 32, thread % 32, at / 2 % 2);
+            const int column = fragment_column(thread % 32, at / 4, at % 2);
+            for (int k = 0; k < 16; ++k) d[thread][at] += a.value(memory, row, k) * b.value(memory, column, k);
+        }
+}
+
+void load(Memory& memory, int first, const float* halo, int channels, int channel, int planes) {
+    for (int plane = 0; plane < planes; ++plane)
+        for (int pixel = 0; pixel < HALO_PIXELS; ++pixel)
+            for (int k = 0; k < 8; ++k)
+                memory.at(first + pixel_cell(plane, pixel), k) = halo[pixel * channels + channel + plane * 8 + k];
+}
+
+void load_weights(Memory& memory, const float* weights, int cells) {
+    for (int index = 0; index < cells * 8; ++index) memory.values[index] = weights[index];
+}
+
+}  // namespace
+
+extern "C" int halo_pixels() { return HALO_PIXELS; }
+extern "C" int tile_width() { return TILE_WIDTH; }
+extern "C" int tile_height() { return TILE_HEIGHT; }
+
+extern "C" void conv64_tile(const float* halo, const float* weights, float* result) {
+    const int planes = 8, weight_cells = TAPS * planes * 64;
+    Memory memory(weight_cells + planes * PLANE_CELLS);
+    load_weights(memory, weights, weight_cells);
+    load(memory, weight_cells, halo, 64, 0, planes);
+    Registers d(128, std::vector<float>(TILE_PIXELS / 2));
+    for (int tap = 0; tap < TAPS; ++tap)
+        for (int pair = 0; pair < planes / 2; ++pair)
+            multiply(d, memory, descriptor(weight_cell(64, planes, tap, 2 * pair, 0), 64, WEIGHT_STRIDE),
+                     descriptor(weight_cells + operand_cell(pair, tap, 0), OPERAND_LEADING, OPERAND_STRIDE));
+    for (int part = 0; part < TILE_PIXELS / STAGED_PIXELS; ++part) {
+        std::vector<float> staged(STAGED_BYTES / 2, 1e30f);
+        for (int warp = 0; warp < 4; ++warp)
+            for (int block = 0; block < STAGED_PIXELS / 8; block += 2)
+                for (int matrix = 0; matrix < 4; ++matrix)
+                    for (int lane = 0; lane < 32; ++lane)
+                        for (int word = 0; word < 2; ++word) {
+                            const int at = 4 * (part * STAGED_PIXELS / 8 + block + matrix / 2) + 2 * (matrix % 2);
+                            // stmatrix.trans: what would be row lane / 4, column 2 * (lane % 4) + word is stored at
+                            // that column's row, whose address lane 8 * matrix + row gives.
+                            const int row = 2 * (lane % 4) + word, column = lane / 4;
+                            const int byte = staged_byte(warp, 8 * matrix + row, block) + 2 * column;
+                            staged.at(byte / 2) = d[warp * 32 + lane][at + word];
+                        }
+        for (int item = 0; item < STAGED_PIXELS * planes; ++item) {
+            const int pixel = item / planes, plane = item % planes;
+            for (int k = 0; k < 8; ++k)
+                result[(part * STAGED_PIXELS + pixel) * 64 + plane * 8 + k] =
+                    staged.at((pixel * STAGED_ROW_BYTES + plane * CELL_BYTES) / 2 + k);
+        }
+    }
+}
+
+extern "C" void conv32_tile(const float* halo, const float* weights, float* result, int inputs) {
+    const int planes = 4, outputs = 32, all_planes = inputs / 8, weight_cells = TAPS * all_planes * outputs;
+    for (int product = 0; product < TILE_PIXELS / 64; ++product) {
+        Registers d(128, std::vector<float>(outputs / 2));
+        for (int pass = 0; pass < inputs / 32; ++pass) {
+            Memory memory(weight_cells + planes * PLANE_CELLS);
+            load_weights(memory, weights, weight_cells);
+            load(memory, weight_cells, halo, inputs, pass * 32, planes);
+            for (int tap = 0; tap < TAPS; ++tap)
+                for (int pair = 0; pair < planes / 2; ++pair)
+                    multiply(d, memory,
+                             descriptor(weight_cells + operand_cell(pair, tap, product * 64 / TILE_WIDTH),
+                                        OPERAND_LEADING, OPERAND_STRIDE),
+                             descriptor(weight_cell(outputs, all_planes, tap, pass * planes + 2 * pair, 0), outputs,
+                                        WEIGHT_STRIDE));
+        }
+        for (int warp = 0; warp < 4; ++warp)
+            for (int lane = 0; lane < 32; ++lane)
+                for (int half = 0; half < 2; ++half)
+                    for (int distance = 0; distance < 4; ++distance) {
+                        const int quarter = lane % 4, other = lane ^ distance;
+                        // the other lane sends its block (its quarter ^ distance), which is this lane's quarter
+                        const int block = (other % 4) ^ distance, word = quarter ^ distance;
+                        const int pixel = product * 64 + fragment_row(warp, lane, half);
+                        for (int part = 0; part < 2; ++part)
+                            result[pixel * 32 + quarter * 8 + 2 * word + part] =
+                                d[warp * 32 + other][4 * block + 2 * half + part];
+                    }
+    }
+}

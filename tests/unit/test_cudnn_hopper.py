@@ -1,0 +1,79 @@
+"""The Hopper convolutions without a GPU: their index maps against a model of wgmma, and their compilation."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engines.cudnn import hopper
+from engines.cudnn.compile import SOURCES, compile_kernel
+
+COMPILER = shutil.which("g++") or shutil.which("clang++")
+HELPERS = Path(__file__).resolve().parents[1] / "helpers"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    if COMPILER is None:
+        pytest.skip("there is no C++ compiler")
+    folder = tmp_path_factory.mktemp("wgmma")
+    shutil.copy(HELPERS / "cudnn_on_cpu.cuh", folder / "platform.cuh")
+    shutil.copy(SOURCES / "conv_layout.cuh", folder)
+    library = folder / "model.so"
+    command = [COMPILER, "-std=c++17", "-O2", "-fPIC", "-shared", f"-I{folder}", str(HELPERS / "wgmma_model.cpp")]
+    subprocess.run([*command, "-o", str(library)], check=True)
+    return ctypes.CDLL(str(library))
+
+
+def small_integers(shape, seed):
+    return np.random.default_rng(seed).integers(-4, 5, shape).astype(np.float32)  # sums are exact
+
+
+def expected(halo, kernel):
+    """(rows, columns, outputs) of a convolution without padding."""
+    outputs, _, rows, columns = kernel.shape
+    height, width = halo.shape[0] - rows + 1, halo.shape[1] - columns + 1
+    total = np.zeros((height, width, outputs), np.float32)
+    for row in range(rows):
+        for column in range(columns):
+            total += halo[row : row + height, column : column + width] @ kernel[:, :, row, column].T
+    return total
+
+
+def run_tile(function, *, inputs, outputs, extra=()):
+    halo = small_integers((hopper.TILE_HEIGHT + 2, hopper.TILE_WIDTH + 2, inputs), 1)
+    kernel = small_integers((outputs, inputs, 3, 3), 2)
+    weights = hopper.arrange_weights(kernel).astype(np.float32)
+    result = np.full((hopper.TILE_HEIGHT, hopper.TILE_WIDTH, outputs), np.nan, np.float32)
+    function(*(ctypes.c_void_p(array.ctypes.data) for array in (halo, weights, result)), *extra)
+    np.testing.assert_array_equal(result, expected(halo, kernel))
+
+
+def test_python_and_the_kernels_agree_on_the_tile(model):
+    assert (model.tile_height(), model.tile_width()) == (hopper.TILE_HEIGHT, hopper.TILE_WIDTH)
+
+
+def test_a_tile_of_64_outputs_is_the_convolution(model):
+    run_tile(model.conv64_tile, inputs=64, outputs=64)
+
+
+@pytest.mark.parametrize("inputs", [64, 96, 128, 160])
+def test_a_tile_of_32_outputs_is_the_convolution(model, inputs):
+    run_tile(model.conv32_tile, inputs=inputs, outputs=32, extra=(inputs,))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [hopper.conv64_source(has_slopes=True), hopper.conv64_source(has_slopes=False)]
+    + [hopper.conv32_source(inputs=inputs) for inputs in (64, 96, 128, 160)],
+    ids=lambda source: f"{source.name}-{source.defines[0]}",
+)
+def test_the_kernels_compile_for_hopper_and_fit(source):
+    pytest.importorskip("cuda.bindings.nvrtc")
+    assert source.shared_bytes <= 227 * 1024
+    assert compile_kernel(source, capability=(9, 0)).startswith(b"\x7fELF")
