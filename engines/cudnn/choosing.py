@@ -131,7 +131,7 @@ def restore_kernel(cudnn: Any, signature: FusedSignature, *, choice: Choice, han
         index = graph.get_execution_plan_count() - 1
         graph.build_plan_at_index(index)
         workspace = int(graph.get_workspace_size_plan_at_index(index))
-    except (KeyError, RuntimeError, ValueError, NotImplementedError) as exc:
+    except (*_refusals(cudnn), KeyError) as exc:
         raise InferenceFailed(f"cuDNN does not make the plan {choice.name} again: {exc}") from exc
     return FusedKernel(graph=graph, index=index, workspace_bytes=workspace, choice=choice)
 
@@ -167,7 +167,7 @@ def choose_kernel(
         graph.build_operation_graph()
         graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.B, cudnn.heur_mode.FALLBACK])
         count = int(graph.get_execution_plan_count())
-    except (RuntimeError, ValueError, NotImplementedError) as exc:
+    except _refusals(cudnn) as exc:
         raise InferenceFailed(f"cuDNN has no plan for a fused convolution {signature.kernel}: {exc}") from exc
     best: tuple[float, int, int, str] | None = None
     tried: dict[str, float | None] = {}
@@ -190,7 +190,7 @@ def choose_kernel(
                 device=device,
                 stream=stream,
             )
-        except (RuntimeError, ValueError, NotImplementedError, TypeError) as exc:
+        except _refusals(cudnn) as exc:
             said = f"{name}: {exc}".splitlines()[0]
             continue
         tried[name] = milliseconds
@@ -207,6 +207,11 @@ def choose_kernel(
         name=name,
     )
     return FusedKernel(graph=graph, index=index, workspace_bytes=needed, choice=choice, tried=tuple(tried.items()))
+
+
+def _refusals(cudnn: Any) -> tuple[type[Exception], ...]:
+    """What cudnn-frontend raises where a graph or a plan does not work; the first is a plain ``Exception``."""
+    return (cudnn.cudnnGraphNotSupportedError, NotImplementedError, RuntimeError, TypeError, ValueError)
 
 
 def _time(run: Callable[[], None], *, device: Device, stream: Stream) -> float:

@@ -23,6 +23,10 @@ class _Knob(Enum):
     TILE = 1
 
 
+class _NotSupported(Exception):
+    """As in cudnn-frontend, no RuntimeError."""
+
+
 class _Tensor:
     def __init__(self, compute=None, **fields):
         self.compute = compute
@@ -114,7 +118,7 @@ class _Graph:
 
     def build_plan_at_index(self, index):
         if self._plans[index] == 7:
-            raise RuntimeError("CUDNN_STATUS_NOT_SUPPORTED")
+            raise _NotSupported("CUDNN_STATUS_NOT_SUPPORTED")
 
     def get_workspace_size_plan_at_index(self, index):
         return 512 * self._plans[index]
@@ -137,6 +141,7 @@ def make_cudnn():
         pygraph=_Graph,
         data_type=_Type,
         knob_type=_Knob,
+        cudnnGraphNotSupportedError=_NotSupported,
         heur_mode=SimpleNamespace(A="A", B="B", FALLBACK="FALLBACK"),
         create_handle=lambda: {"stream": 0},
         destroy_handle=lambda handle: handle.clear(),
