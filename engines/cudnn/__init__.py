@@ -1,1 +1,1 @@
-"""Fused convolutions on NVIDIA GPUs without a compile step: an ONNX graph, planned, run by cuDNN and our own kernels."""
+"""Fused convolutions on NVIDIA GPUs without a compile step: an ONNX graph, planned, run by cuDNN and own kernels."""

@@ -1,6 +1,6 @@
-"""Which of cuDNN's kernels runs a signature: those that it offers are timed on the real shape, the best is kept on disk.
+"""Which of cuDNN's kernels runs a signature: those on offer are timed on the real shape, the best is kept on disk.
 
-The first choice of cuDNN's heuristic is mostly right for float16, and off by 2x where it is not (H200, cuDNN 9.19).
+The first choice of cuDNN's heuristic is mostly right for float16, and off by 2x where not (H200, cuDNN 9.19).
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def restore_kernel(cudnn: Any, signature: FusedSignature, *, choice: Choice, han
         index = graph.get_execution_plan_count() - 1
         graph.build_plan_at_index(index)
         workspace = int(graph.get_workspace_size_plan_at_index(index))
-    except (*_refusals(cudnn), KeyError) as exc:
+    except _refusals(cudnn) as exc:
         raise InferenceFailed(f"cuDNN does not make the plan {choice.name} again: {exc}") from exc
     return FusedKernel(graph=graph, index=index, workspace_bytes=workspace, choice=choice)
 
@@ -211,7 +211,7 @@ def choose_kernel(
 
 def _refusals(cudnn: Any) -> tuple[type[Exception], ...]:
     """What cudnn-frontend raises where a graph or a plan does not work; the first is a plain ``Exception``."""
-    return (cudnn.cudnnGraphNotSupportedError, NotImplementedError, RuntimeError, TypeError, ValueError)
+    return (cudnn.cudnnGraphNotSupportedError, NotImplementedError, KeyError, RuntimeError, TypeError, ValueError)
 
 
 def _time(run: Callable[[], None], *, device: Device, stream: Stream) -> float:

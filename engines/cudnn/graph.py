@@ -326,7 +326,7 @@ class _Reader:
         before = self._layers[source]
         if before.height % factor or before.width % factor:
             raise UnsupportedShape(
-                f"{node.name or node.op_type} takes blocks of {factor}x{factor} pixels, not {before.height}x{before.width}",
+                f"{node.name or node.op_type} takes sides that {factor} divides, not {before.height}x{before.width}",
                 hint=f"use sides that are multiples of {factor}",
             )
         sizes = {"height": before.height // factor, "width": before.width // factor}
