@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.config.load import resolved_yaml
-from pipeline.errors import MediaError
+from pipeline.errors import MediaError, OutputError
 from pipeline.graph.stop import StopToken
 from pipeline.inputs.find import Jobs, find_jobs
 from pipeline.inputs.job import Job
@@ -31,6 +31,7 @@ from pipeline.results import BatchResult, JobResult
 from pipeline.show.explain import ExitCode
 from pipeline.show.morning.table import print_table
 from pipeline.show.progress import Display, RunEnd
+from pipeline.work_folder import clear_work
 
 _PROGRESS_S = 0.5
 """How often a film's process says how far it is, at least: displays have a pace of their own, the status is written
@@ -171,9 +172,10 @@ class _FilmWorker:
             return None
         try:
             record = self._finished.find(job.source, config_digest=wish_digest(job.config))
-        except MediaError:  # the film's own process will say it better
-            return None
-        if record is None:
+            if record is None:
+                return None
+            clear_work(self._config.output.dir / record.output)  # its run may have been killed before it had done so
+        except (MediaError, OutputError):  # the film's own process will say it better
             return None
         return JobResult(
             name=job.name,

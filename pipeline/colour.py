@@ -153,9 +153,10 @@ def halved(format: SampleFormat) -> tuple[bool, bool]:
     return format.subsampling == "420", format.subsampling != "444"
 
 
-def _is_cosited(location: ChromaLocation) -> tuple[bool, bool]:
-    """Per axis (vertical, horizontal): whether chroma lies on every second luma position or midway between two."""
-    return location == "topleft", location != "center"
+def chroma_offsets_px(location: ChromaLocation) -> tuple[float, float]:
+    """Where the first chroma sample lies, in rows and columns of luma. Source: ITU-T H.273, figure 1."""
+    row = 0.0 if location.startswith("top") else 1.0 if location.startswith("bottom") else 0.5
+    return row, 0.0 if location.endswith("left") else 0.5
 
 
 @cache
@@ -163,9 +164,9 @@ def up_filters(location: ChromaLocation) -> tuple[NDArray[np.int64], NDArray[np.
     """Interpolation from chroma to luma positions: (2, 2) first offsets and (2, 2, 4) weights, per axis and phase."""
     first = np.empty((2, 2), dtype=np.int64)
     taps = np.empty((2, 2, 4))
-    for axis, cosited in enumerate(_is_cosited(location)):
+    for axis, offset_px in enumerate(chroma_offsets_px(location)):
         for phase in (0, 1):
-            position = phase / 2 if cosited else phase / 2 - 0.25
+            position = (phase - offset_px) / 2
             first[axis, phase] = int(np.floor(position)) - 1
             taps[axis, phase] = _catmull_rom(first[axis, phase] + np.arange(4) - position)
     return first, taps.astype(np.float32)
@@ -175,9 +176,9 @@ def up_filters(location: ChromaLocation) -> tuple[NDArray[np.int64], NDArray[np.
 def down_filters(location: ChromaLocation) -> NDArray[np.float32]:
     """Decimation to chroma positions: (2, 12) weights per axis of luma at offsets -5 to 6 from twice the index."""
     taps = np.empty((2, 12))
-    for axis, cosited in enumerate(_is_cosited(location)):
+    for axis, offset_px in enumerate(chroma_offsets_px(location)):
         # The kernel is stretched by two, as a chroma sample stands for two luma samples.
-        distance = (np.arange(-5, 7) - (0.0 if cosited else 0.5)) / 2
+        distance = (np.arange(-5, 7) - offset_px) / 2
         weights = np.where(np.abs(distance) < 3, np.sinc(distance) * np.sinc(distance / 3), 0.0)
         taps[axis] = weights / weights.sum()
     return taps.astype(np.float32)

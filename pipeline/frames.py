@@ -9,15 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from pipeline.decode.field_findings import FieldFindings
+
 Samples = NDArray[np.uint8] | NDArray[np.uint16]
 Matrix = Literal["bt601", "bt709", "bt2020nc", "rgb"]
 Subsampling = Literal["420", "422", "444"]
-ChromaLocation = Literal["left", "center", "topleft"]
+ChromaLocation = Literal["left", "center", "topleft", "top", "bottomleft", "bottom"]
 StreamKind = Literal["video", "audio", "subtitle", "attachment", "data", "other"]
 
 UNSPECIFIED = 2
@@ -70,7 +73,9 @@ class SampleFormat:
     full_range: bool = False
     """Full (0 .. 2^n - 1) or limited (16 .. 235 x 2^(n-8)) quantisation. Source: ITU-T H.273 8.3."""
     chroma_location: ChromaLocation = "left"
-    """Where a chroma sample lies in its 2x2 (or 2x1) luma group. ``left`` is MPEG-2/H.264/HEVC's default."""
+    """Where a chroma sample lies in its 2x2 (or 2x1) luma group: on its left column or, without ``left``, midway
+    between both; on its upper row (``top``), its lower one (``bottom``) or midway. ``left`` is the default of MPEG-2,
+    H.264 and HEVC. Source: ITU-T H.273, figure 1."""
 
     def __post_init__(self) -> None:
         if not 8 <= self.bit_depth <= 16:
@@ -227,6 +232,8 @@ class StreamEntry:
     title: str = ""
     is_attached_pic: bool = False
     """Cover art: a picture, never the film."""
+    is_empty: bool = False
+    """Nothing of it was found that says what it is: no container can take it."""
     time_base: Fraction = Fraction(1, 1000)
 
 
@@ -258,10 +265,16 @@ class VideoTrack:
     rotation_deg: int = 0
     """Counter-clockwise display rotation of the display matrix, degrees."""
     is_interlaced: bool = False
+    """Flagged so in one of the first frames."""
+    fields: FieldFindings | None = None
+    """How frames from all over the film look; None if nobody looked (``scan_fields``)."""
     mastering_display: str = ""
     """SMPTE ST 2086 in x265's notation ``G(x,y)B(x,y)R(x,y)WP(x,y)L(max,min)``; empty if absent."""
     content_light: str = ""
     """``MaxCLL,MaxFALL``; empty if absent."""
+    dynamic_hdr: tuple[str, ...] = ()
+    """HDR metadata that differs from frame to frame, by name: ``HDR10+``, ``Dolby Vision profile 8`` ... No encoder
+    here writes it."""
 
     @property
     def frame_count_estimated(self) -> int | None:

@@ -264,7 +264,12 @@ def _index_of(plan: JobPlan) -> FrameIndex | None:
         return None
     from pipeline.decode.frame_index import build_frame_index
 
-    return build_frame_index(plan.info, threads=plan.config.decode.threads)
+    if plan.deinterlacing is None:
+        return build_frame_index(plan.info, threads=plan.config.decode.threads)
+    from pipeline.decode.deinterlacing import index_fields
+
+    index = build_frame_index(plan.deinterlacing.source, threads=plan.config.decode.threads)
+    return index_fields(index, deinterlacing=plan.deinterlacing)
 
 
 def _check_counts(plan: JobPlan, *, decoded: int, segments: Sequence[CommittedSegment]) -> None:

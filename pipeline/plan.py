@@ -7,18 +7,19 @@ will take does not follow from anything: `measure_pace` runs the network itself 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engines import BackendChoice, ModelSpec
 from pipeline.assembly.containers import StreamPlan, choose_container, plan_streams
 from pipeline.budget import limit_tiles, plan_grid
 from pipeline.config import Config
-from pipeline.decode import DecoderChoice, check_progressive, probe_synthetic
+from pipeline.decode import DecoderChoice, probe_synthetic
+from pipeline.decode.deinterlace_plan import Deinterlacing, plan_fields
 from pipeline.device.choice import FramesChoice, choose_film_decoder, choose_frames_place
 from pipeline.device.decoder_memory import estimate_decoder_bytes
 from pipeline.device.layout import FLOAT_ROW_PX
-from pipeline.encode import EncodeSpec, describe_losses
+from pipeline.encode import EncodeSpec, describe_hdr_losses, describe_losses
 from pipeline.encoding import plan_encoding
 from pipeline.engine import ModelFile, choose_engine, find_network, list_model_files
 from pipeline.errors import ConfigError
@@ -41,6 +42,7 @@ class JobPlan:
 
     config: Config
     info: MediaInfo
+    """The film as its frames leave the decoder, deinterlaced if it is to be."""
     decoder: DecoderChoice
     model: ModelSpec
     model_files: tuple[ModelFile, ...]
@@ -71,6 +73,8 @@ class JobPlan:
     """Segments that are worked on at once, each with stages, pools, a decoder and an encoder of its own."""
     lanes_reason: str = ""
     """Why that many, a clause."""
+    deinterlacing: Deinterlacing | None = None
+    """How frames are made of the film's fields; None for films without."""
     warnings: tuple[str, ...]
     """What of the source will not arrive, one sentence each. What was guessed about it is in ``info.guesses``."""
 
@@ -204,9 +208,14 @@ def probe_film(config: Config, path: Path | None) -> MediaInfo:
     Raises:
         MediaError: It cannot be upscaled.
     """
-    if path is not None:
-        return probe_media(path)
-    return probe_synthetic(config.decode.synthetic)
+    if path is None:
+        return probe_synthetic(config.decode.synthetic)
+    info = probe_media(path)
+    if config.decode.field_order == "progressive":
+        return info
+    from pipeline.decode.field_scan import scan_fields
+
+    return replace(info, video=replace(info.video, fields=scan_fields(info)))
 
 
 def plan_film(config: Config, info: MediaInfo) -> JobPlan:
@@ -220,13 +229,14 @@ def plan_film(config: Config, info: MediaInfo) -> JobPlan:
         The plan. The same config, film and machine state give the same plan.
 
     Raises:
-        UnsupportedMedia: The film is interlaced.
+        UnsupportedMedia: The film is interlaced, and is not to be deinterlaced.
         ConfigError: Settings that cannot be combined for this film: encoder and format, container and streams.
         OutputError: No file can have the name of the result.
         EngineError: The model or backend named cannot be used.
         SetupError: The encoder is missing.
     """
-    check_progressive(info)
+    fields = plan_fields(config.decode, info, findings=info.video.fields)
+    info = fields.info
     video = info.video
     model = find_network(config.infer)
     backend = choose_engine(config.infer, model=model)
@@ -235,14 +245,20 @@ def plan_film(config: Config, info: MediaInfo) -> JobPlan:
     encode, encoder_reason = plan_encoding(config, info, model=model)
     height, width = encode.height, encode.width
     container = choose_container(config.output.container, info=info, encoder=encode.encoder)
-    streams = plan_streams(info, container=container, encoder=encode.encoder) if container not in ("", "png") else None
-    if streams is not None and streams.problems:
-        raise ConfigError(streams.problems, hint="set output.container: mkv, which holds all of them")
+    streams = None
+    if container not in {"", "png"}:
+        leave_out = config.output.unheld_streams == "drop"
+        streams = plan_streams(info, container=container, encoder=encode.encoder, leave_out_unheld=leave_out)
+        if streams.problems:
+            other = "output.container: mkv, which holds most kinds, or " if container != "mkv" else ""
+            raise ConfigError(
+                streams.problems, hint=f"set {other}output.unheld_streams: drop, which leaves such streams out"
+            )
     engine_scale = _engine_scale(config, model, info, height=height, width=width)
     draft = JobPlan(
         config=config,
         info=info,
-        decoder=choose_film_decoder(config.decode.kind, info, frames=frames, backend=backend),
+        decoder=choose_film_decoder(config.decode.kind, fields.coded, frames=frames, backend=backend),
         model=model,
         model_files=list_model_files(model),
         backend=backend,
@@ -258,7 +274,13 @@ def plan_film(config: Config, info: MediaInfo) -> JobPlan:
         output=_output_path(config, info, model, container=container, height=height, width=width),
         segment_frames=frames_per_segment(config.output.segment_s, average_rate=video.average_rate),
         pools=(),
-        warnings=(*describe_losses(encode), *(() if streams is None else streams.warnings)),
+        deinterlacing=fields.deinterlacing,
+        warnings=(
+            *fields.warnings,
+            *describe_hdr_losses(video, encode),
+            *describe_losses(encode),
+            *(() if streams is None else streams.warnings),
+        ),
     )
     return plan_lanes(plan_pools(plan_grid(draft, limits)))
 

@@ -6,7 +6,6 @@ interlaced are taken from decoded frames. Nothing here stays open.
 
 from __future__ import annotations
 
-import re
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +16,12 @@ from pipeline.frames import (
     ChromaLocation,
     ColourTags,
     MediaInfo,
+    SampleFormat,
     StreamEntry,
     StreamKind,
     VideoTrack,
 )
+from pipeline.stream_words import StreamWords, read_stream_words
 from pipeline.tags import CHROMA_LOCATIONS, resolve_format, unsupported_reason
 
 if TYPE_CHECKING:
@@ -66,12 +67,20 @@ def probe_media(path: Path) -> MediaInfo:
         stream = _main_video(container, path)
         frames = _first_frames(container, stream, path)
         first = frames[0]
+        words = read_stream_words(container, index=stream.index)
+        if words.dolby_vision is not None and not words.dolby_vision.is_viewable_without:
+            raise UnsupportedMedia(
+                f"{path}: the video is Dolby Vision profile {words.dolby_vision.profile} without a base layer that can"
+                " be shown: its colours (IPT-C2) are not supported",
+                path=path,
+                hint="convert it to HDR10 first, with a program that applies Dolby Vision (libplacebo in ffmpeg does)",
+            )
         tags = ColourTags(
             matrix=_specified(first.colorspace, stream.colorspace),
             primaries=_specified(first.color_primaries, stream.color_primaries),
             transfer=_specified(first.color_trc, stream.color_trc),
             full_range=_full_range(first, stream),
-            chroma_location=_chroma_location(first, container, stream),
+            chroma_location=_chroma_location(first, words),
         )
         reason = unsupported_reason(tags, pixel_format=first.format.name)
         if reason is not None:
@@ -93,7 +102,7 @@ def probe_media(path: Path) -> MediaInfo:
             size_bytes=path.stat().st_size,
             start_s=_start_s(container),
             duration_s=container.duration / 1_000_000 if container.duration else None,
-            video=_describe_video(container, stream, frames, tags, sample_format),
+            video=_describe_video(container, stream, frames, tags, sample_format, words=words),
             streams=tuple(_describe_stream(entry) for entry in container.streams),
             chapter_count=len(container.chapters()),
             guesses=guesses,
@@ -167,7 +176,13 @@ def _first_frames(container: InputContainer, stream: VideoStream, path: Path) ->
 
 
 def _describe_video(
-    container: InputContainer, stream: VideoStream, frames: list[VideoFrame], tags: ColourTags, sample_format: Any
+    container: InputContainer,
+    stream: VideoStream,
+    frames: list[VideoFrame],
+    tags: ColourTags,
+    sample_format: SampleFormat,
+    *,
+    words: StreamWords,
 ) -> VideoTrack:
     from pipeline.decode.container import exact_fraction
     from pipeline.decode.sidedata import content_light_text, mastering_display_text
@@ -197,6 +212,7 @@ def _describe_video(
         is_interlaced=any(frame.interlaced_frame for frame in frames),
         mastering_display=mastering_display_text(_side_data(frames, "MASTERING_DISPLAY_METADATA")),
         content_light=content_light_text(_side_data(frames, "CONTENT_LIGHT_LEVEL")),
+        dynamic_hdr=_dynamic_hdr(frames, words),
     )
 
 
@@ -226,8 +242,10 @@ def _describe_stream(stream: Any) -> StreamEntry:
         kind=_KINDS.get(stream.type, "other"),
         codec=context.codec.canonical_name if context is not None else "",
         language=stream.metadata.get("language", ""),
-        title=stream.metadata.get("title", ""),
+        # mp4 and mov: libav writes the tag title, and reads it as name
+        title=stream.metadata.get("title") or stream.metadata.get("name", ""),
         is_attached_pic=_is_attached_pic(stream),
+        is_empty=stream.type == "audio" and context is not None and not context.sample_rate,
         time_base=exact_fraction(stream.time_base) or Fraction(1, 1000),
     )
 
@@ -256,34 +274,23 @@ def _full_range(frame: VideoFrame, stream: VideoStream) -> bool | None:
     return None if code == 0 else code == 2
 
 
-def _chroma_location(frame: VideoFrame, container: InputContainer, stream: VideoStream) -> ChromaLocation | None:
+def _chroma_location(frame: VideoFrame, words: StreamWords) -> ChromaLocation | None:
     code = getattr(frame, "chroma_location", None)  # PyAV 19
     if code is not None:
         return CHROMA_LOCATIONS.get(int(code))
     components = frame.format.components
     if len(components) < 3 or components[1].width == frame.width:  # no chroma, or as much as luma
         return None
-    return _chroma_location_in_words(container, stream)
+    return words.chroma_location
 
 
-def _chroma_location_in_words(container: InputContainer, stream: VideoStream) -> ChromaLocation | None:
-    """PyAV 18 gives chroma locations only in libav's description of a file, and there only at its verbose log level.
-
-    The line reads ``Stream #0:1[0x1](eng): Video: hevc (Main 10), yuv420p10le(tv, bt2020nc/..., topleft), 96x64 ...``.
-    libav's log levels are the process's; they are raised for this one call and put back.
-    """
-    import av
-
-    level = av.logging.get_level()
-    av.logging.set_libav_level(av.logging.VERBOSE)
-    av.logging.set_level(av.logging.INFO)
-    try:
-        lines = container.dumps_format().splitlines()  # type: ignore[attr-defined]
-    finally:
-        av.logging.set_level(level)
-        av.logging.set_libav_level(av.logging.INFO)  # libav's default
-    line_of_stream = re.compile(rf"\s*Stream #0:{stream.index}\D.*?Video:(?P<properties>.*)")
-    for match in filter(None, map(line_of_stream.match, lines)):
-        words = set(re.split(r"[(),\s]+", match["properties"]))
-        return next((place for place in CHROMA_LOCATIONS.values() if place in words), None)
-    return None
+def _dynamic_hdr(frames: list[VideoFrame], words: StreamWords) -> tuple[str, ...]:
+    """HDR metadata of single frames, by name."""
+    vision = words.dolby_vision
+    names = [] if vision is None else [f"Dolby Vision profile {vision.profile}"]
+    if vision is None and (_side_data(frames, "DOVI_RPU_BUFFER") or _side_data(frames, "DOVI_METADATA")):
+        names.append("Dolby Vision")
+    for kind, name in (("DYNAMIC_HDR_PLUS", "HDR10+"), ("DYNAMIC_HDR_VIVID", "HDR Vivid")):
+        if _side_data(frames, kind):
+            names.append(name)
+    return tuple(names)

@@ -30,8 +30,15 @@ UNSUPPORTED_MATRICES: dict[int, str] = {
 }
 """MatrixCoefficients that are refused by name. Source: ITU-T H.273 table 4."""
 
-CHROMA_LOCATIONS: dict[int, ChromaLocation] = {1: "left", 2: "center", 3: "topleft"}
-"""libav's AVChromaLocation (H.273 Chroma420SampleLocType plus one); the others are not in ``ChromaLocation``."""
+CHROMA_LOCATIONS: dict[int, ChromaLocation] = {
+    1: "left",
+    2: "center",
+    3: "topleft",
+    4: "top",
+    5: "bottomleft",
+    6: "bottom",
+}
+"""libav's AVChromaLocation: Chroma420SampleLocType plus one. Source: ITU-T H.273, figure 1."""
 
 CENTRED_CHROMA_CODECS = frozenset({"mjpeg", "mjpegb", "ljpeg", "jpegls", "mpeg1video", "h261", "h263", "flv1", "webp"})
 """Codecs whose 4:2:0 chroma lies between luma samples. Source: JFIF 1.02; ISO/IEC 11172-2 2.4.1; ITU-T H.263 4.1."""

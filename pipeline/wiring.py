@@ -202,7 +202,13 @@ def planned_decoder(
     device = None if transforms is None else transforms.device
     surfaces = None if transforms is None else transforms.surfaces
     return lambda: open_decoder(
-        plan.decoder.kind, info=plan.info, threads=threads, index=index, device=device, pool=surfaces
+        plan.decoder.kind,
+        info=plan.info,
+        threads=threads,
+        index=index,
+        device=device,
+        pool=surfaces,
+        deinterlacing=plan.deinterlacing,
     )
 
 

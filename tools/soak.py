@@ -57,6 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write what was found to a file")
     parser.add_argument("--keep", type=Path, help="folder for the places of scenarios that failed")
     arguments = parser.parse_args(argv)
+    if arguments.number is not None and arguments.only is None:
+        parser.error("--number needs --only")
     if _INSIDE not in os.environ:
         _enter_namespace()
     seed = random.randrange(1 << 32) if arguments.seed is None else arguments.seed
@@ -103,6 +105,7 @@ class _Night:
         self._run_s = 0.0
         self._began_s = time.monotonic()
         self.counts: Counter[str] = Counter()
+        self.struck: Counter[str] = Counter()
         self.seconds: dict[str, float] = {}
         self.failures: list[dict[str, Any]] = []
         self.samples: list[Sample] = []
@@ -116,7 +119,8 @@ class _Night:
         scenarios = [scenario for scenario in known if not scenario.needs_mount or os.environ[_INSIDE] == "can mount"]
         self.left_out = [scenario.name for scenario in known if scenario not in scenarios]
         if number is not None:
-            self._try(scenarios[0], number=number)
+            for scenario in scenarios[:1]:
+                self._try(scenario, number=number)
             return
         with self._watched() as watched:
             until_s = time.monotonic() + 60 * minutes
@@ -172,6 +176,7 @@ class _Night:
                 self._truth(film.name)
             soak = Soak(place=place, random=pick, library=self._library, truth_of=self._truth, run_s=self._run_s)
             scenario.act(soak)
+            self.struck[scenario.name] += soak.has_struck
         except (SoakFailure, OSError, subprocess.SubprocessError, KeyError, ValueError) as exc:
             again = f"--seed {self._seed} --only {scenario.name} --number {number}"
             self.failures.append({"scenario": scenario.name, "number": number, "text": f"{type(exc).__name__}: {exc}"})
@@ -200,6 +205,7 @@ class _Night:
         finally:
             watched.end()
         self.counts["watched-folder"] += 1
+        self.struck["watched-folder"] += bool(self.samples)
         if problem:
             self.failures.append({"scenario": "watched-folder", "number": 0, "text": problem})
 
@@ -222,6 +228,7 @@ class _Night:
             "elapsed_s": time.monotonic() - self._began_s,
             "undisturbed_s": self._run_s,
             "counts": dict(self.counts),
+            "struck": dict(self.struck),
             "seconds": self.seconds,
             "left_out": self.left_out,
             "failures": self.failures,
@@ -234,9 +241,10 @@ class _Night:
         """What was tried, and what held."""
         broken = Counter(failure["scenario"] for failure in self.failures)
         width = max(map(len, self.counts), default=8)
-        yield f"{'scenario':{width}}  count     ok  seconds"
+        yield f"{'scenario':{width}}  count     ok  struck  seconds"
         for name, count in sorted(self.counts.items()):
-            yield f"{name:{width}}  {count:5d}  {count - broken[name]:5d}  {self.seconds.get(name, 0.0):7.0f}"
+            held, seconds = count - broken[name], self.seconds.get(name, 0.0)
+            yield f"{name:{width}}  {count:5d}  {held:5d}  {self.struck[name]:6d}  {seconds:7.0f}"
         for name in self.left_out:
             yield f"{name:{width}}  left out: nothing can be mounted here"
         if self.samples:

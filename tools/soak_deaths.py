@@ -57,8 +57,14 @@ def killed_while_assembling(soak: Soak) -> None:
     """One of the processes, or all, are killed while the result is made from its segments, or gets its name."""
     program = soak.place.start()
     work = soak.place.work_of(soak.film)
-    wait_for(lambda: program.is_over() or any(work.glob("result.*")), what="assembling")
-    sleep_random(soak.random, 0.0, 0.3, or_over=program)
+    result = soak.place.result_of(soak.film)
+    if soak.random.random() < 0.5:
+        wait_for(lambda: program.is_over() or any(work.glob("result.*")), what="assembling")
+        sleep_random(soak.random, 0.0, 0.3, or_over=program)
+    else:
+        wait_for(lambda: program.is_over() or result.exists(), what="the result's name")
+        sleep_random(soak.random, 0.0, 0.05, or_over=program)
+    soak.has_struck = not program.is_over()
     victim = soak.random.choice(["worker", "parent", "all"])
     if victim == "worker":
         for pid in program.workers():
@@ -133,6 +139,7 @@ def hours_close(soak: Soak) -> None:
     program = soak.place.start(clock=clock, run={"hours": "20:00-23:00"})
     _wait_for_state(soak, program, "hours")
     if not program.is_over():
+        soak.has_struck = True
         expect(not program.workers(), "a film's process lives outside of run.hours")
         _set_clock(clock, offset_s + timedelta(hours=22).total_seconds())
     soak.expect_done(program)
@@ -145,6 +152,7 @@ def clock_jumps(soak: Soak) -> None:
     program = soak.place.start(clock=clock)
     while not program.is_over():
         sleep_random(soak.random, 0.1, 1.0, or_over=program)
+        soak.has_struck |= not program.is_over()
         _set_clock(clock, soak.random.uniform(-86_400, 86_400))
     soak.expect_done(program)
 
@@ -159,6 +167,7 @@ def two_runs(soak: Soak) -> None:
         for job in soak.place.summary(program)["jobs"]:
             statuses.setdefault(job["name"], []).append(job["status"])
             if job["status"] == "held":
+                soak.has_struck = True
                 expect(ending.code == SOME_FAILED, "a film was held and the exit code says nothing of it")
                 expect("another run is working on" in job["reason"], f"who holds it? {job['reason']!r}")
     for name, found in statuses.items():

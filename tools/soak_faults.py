@@ -16,9 +16,11 @@ from soak_truth import differing_parts, fingerprint
 def _damage(soak: Soak, work: Path) -> None:
     """Spoil something in a work folder."""
     journal, pick = work / "journal.jsonl", soak.random
-    segments = soak.place.segments(soak.film)
-    kind = pick.choice(["bit", "cut", "gone", "grown", "journal bit", "journal cut", "journal gone", "foreign"])
-    victim = pick.choice(segments)
+    # what an earlier blow has emptied has no bit to turn
+    victims = [path for path in soak.place.segments(soak.film) if path.stat().st_size]
+    kinds = ["journal bit", "journal cut", "journal gone", "foreign"]
+    kind = pick.choice([*kinds, "bit", "cut", "gone", "grown"] if victims else kinds)
+    victim = pick.choice(victims) if victims else journal
     if kind == "bit":
         flip_bit(victim, random_source=pick)
     elif kind == "cut":
@@ -46,6 +48,7 @@ def damaged(soak: Soak) -> None:
     soak.place.expect_alone()
     for _ in range(soak.random.randint(1, 3)):
         if soak.place.segments(soak.film) and (soak.place.work_of(soak.film) / "journal.jsonl").stat().st_size:
+            soak.has_struck = True
             _damage(soak, soak.place.work_of(soak.film))
             if not (soak.place.work_of(soak.film) / "journal.jsonl").exists():
                 break
@@ -55,6 +58,7 @@ def damaged(soak: Soak) -> None:
 def record_damaged(soak: Soak) -> None:
     """The record of a finished film rots: it counts, or it does not, but never for something else."""
     soak.run_to_end()
+    soak.has_struck = True
     (record,) = soak.place.out.glob(".nightscale/finished/*.json")
     flip_bit(record, random_source=soak.random)
     soak.run_to_end(output={"overwrite": True})
@@ -71,10 +75,11 @@ def _remount(place: Path, *options: str) -> None:
 
 def disk_full(soak: Soak) -> None:
     """The results' file system is full; then it gets room. Or the run is stopped instead."""
-    kib = soak.random.randint(64, 1024)
+    kib = soak.random.randint(64, 640)
     _mount(soak.place.out, f"size={kib}k")
     program = soak.place.start()
     wait_for(lambda: program.is_over() or "trying again" in program.words(), what="a full disk")
+    soak.has_struck = not program.is_over()
     if not program.is_over() and soak.random.random() < 0.5:
         program.send(signal.SIGINT)
         ending = program.wait(within_s=60)
@@ -93,12 +98,13 @@ def disk_full(soak: Soak) -> None:
 def disk_low(soak: Soak) -> None:
     """There is less than ``run.disk_reserve_mb``: it waits, and goes on when there is room."""
     _mount(soak.place.out, "size=64m")
-    filler = soak.place.out.parent / "out" / ".nightscale" / "filler"
+    filler = soak.place.out / ".nightscale" / "filler"
     filler.parent.mkdir()
     program = soak.place.start(run={"disk_reserve_mb": 24})
     soak.some_time(program, longest=0.5)
     filler.write_bytes(bytes(48 << 20))
     wait_for(lambda: program.is_over() or soak.place.state(program) == "disk", what="waiting for room")
+    soak.has_struck = not program.is_over()
     if not program.is_over():
         expect(not program.workers(), "a film's process lives while the run waits for room")
     filler.unlink()
@@ -109,6 +115,7 @@ def disk_read_only(soak: Soak) -> None:
     """Nothing can be written there: an error that names the place; then it can."""
     _mount(soak.place.out, "size=64m", "ro")
     ending = soak.expect_honest(soak.place.start(), words=("out",))
+    soak.has_struck = True
     expect(ending.code != DONE and str(soak.place.out) in ending.err, f"{ending.code}: {ending.err[-1500:]}")
     _remount(soak.place.out, "rw")
     soak.run_to_end()
@@ -119,6 +126,7 @@ def file_too_large(soak: Soak) -> None:
     program = soak.place.start(file_bytes=soak.random.randint(4_000, 400_000), run={"max_attempts": 1})
     ending = soak.expect_honest(program, words=("File too large", "too large", "error"))
     if ending.code != DONE:
+        soak.has_struck = True
         soak.run_to_end()
     else:
         soak.expect_done(program)

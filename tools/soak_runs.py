@@ -174,7 +174,7 @@ class Place:
 
     def segments(self, film: Path) -> list[Path]:
         """Its committed segments."""
-        return sorted(self.work_of(film).glob("seg-*[0-9].*"))
+        return sorted(path for path in self.work_of(film).glob("seg-*") if path.suffix != ".part")
 
     def statuses(self) -> Iterator[dict[str, Any]]:
         """What all runs said of themselves last."""

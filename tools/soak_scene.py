@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from soak_runs import Ending, Place, Program, expect, sleep_random
+from soak_runs import Ending, Place, Program, expect, sleep_random, wait_for
 from soak_truth import Fingerprint, differing_parts, fingerprint
 
 DONE, SOME_FAILED, STOPPED = 0, 1, 130
@@ -25,7 +25,9 @@ class Soak:
     truth_of: Callable[[str], Fingerprint]
     """What one of them becomes in an undisturbed run, by its name."""
     run_s: float
-    """About how long an undisturbed run over one film takes."""
+    """About how long an undisturbed film takes."""
+    has_struck: bool = False
+    """Whether what was to happen met a run that was under way: random moments may come too late."""
 
     @property
     def film(self) -> Path:
@@ -34,8 +36,11 @@ class Soak:
         return first
 
     def some_time(self, program: Program, *, longest: float = 1.0) -> None:
-        """Wait a random part of a run's time."""
+        """Wait a random part of a film's time: from its beginning on, or sometimes from that of the run."""
+        if self.random.random() < 0.8:
+            wait_for(lambda: program.is_over() or program.workers(), what="a film begun")
         sleep_random(self.random, 0.0, longest * self.run_s, or_over=program)
+        self.has_struck |= not program.is_over()
 
     def check_results(self, *, other: Mapping[str, str] | None = None) -> None:
         """Compare all results with the undisturbed ones.

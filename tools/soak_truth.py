@@ -59,8 +59,18 @@ def fingerprint(path: Path) -> Fingerprint:
     """Decode a film whole.
 
     Raises:
-        av.FFmpegError: It cannot be read: a result that is not whole.
+        ValueError: It cannot be read: a result that is not whole.
     """
+    import av
+
+    try:
+        return {**_stream_parts(path), **_picture_parts(path)}
+    except av.FFmpegError as exc:
+        raise ValueError(f"{path.name} cannot be read: {exc}") from exc
+
+
+def _stream_parts(path: Path) -> Fingerprint:
+    """Every packet of every stream, and what the container says."""
     import av
 
     parts: dict[str, str] = {}
@@ -76,14 +86,20 @@ def fingerprint(path: Path) -> Fingerprint:
             if packet.size:
                 times = (packet.pts, packet.dts, packet.duration, packet.time_base)
                 packets[packet.stream_index].update(repr((times, packet.is_keyframe)).encode() + bytes(packet))
-        parts |= {f"packets of stream {index}": digest.hexdigest() for index, digest in packets.items()}
+    return parts | {f"packets of stream {index}": digest.hexdigest() for index, digest in packets.items()}
+
+
+def _picture_parts(path: Path) -> Fingerprint:
+    """Every frame, and its time."""
+    import av
+
     with av.open(path, metadata_errors="surrogateescape") as container:
         count, pictures, times_shown = 0, hashlib.sha256(), hashlib.sha256()
         for frame in container.decode(video=0):
             count += 1
             pictures.update(_pixels(frame))
             times_shown.update(repr((frame.pts, frame.time_base)).encode())
-    return parts | {"frames": str(count), "pictures": pictures.hexdigest(), "times": times_shown.hexdigest()}
+    return {"frames": str(count), "pictures": pictures.hexdigest(), "times": times_shown.hexdigest()}
 
 
 def _pixels(frame: Any) -> bytes:

@@ -1,8 +1,8 @@
 """Which streams the output container can hold, decided before the run begins.
 
 Everything of the source goes along: copied as it is where the container has room for it, converted where that is usual
-(text subtitles), and otherwise refused by name. Only streams that no container here knows are left out, each with a
-warning.
+(text subtitles, the uncompressed sound of discs), and otherwise refused by name, or left out if the config says so.
+Streams that no container here knows are always left out. Each that is left out or converted has a warning.
 """
 
 from __future__ import annotations
@@ -10,131 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import get_args
 
+from pipeline.assembly.capabilities import CAPABILITIES, PLAIN_PCM, TEXT_SUBTITLES, Capabilities, Container
 from pipeline.encode.table import EncoderSpec
 from pipeline.errors import ConfigError
 from pipeline.frames import MediaInfo, StreamEntry
 
-Container = Literal["mkv", "mp4", "mov"]
 FORMAT_NAMES: Mapping[str, str] = MappingProxyType({"mkv": "matroska", "mp4": "mp4", "mov": "mov"})
 """libav's name of each container's muxer."""
-
-# what libav decodes to text; it has no decoder for ttml and hdmv_text_subtitle
-_TEXT_SUBTITLES = frozenset(
-    {
-        "ass",
-        "jacosub",
-        "microdvd",
-        "mov_text",
-        "mpl2",
-        "pjs",
-        "realtext",
-        "sami",
-        "stl",
-        "subrip",
-        "ssa",
-        "subviewer",
-        "subviewer1",
-        "text",
-        "vplayer",
-        "webvtt",
-    }
-)
-_PICTURES = frozenset({"mjpeg", "png"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Capabilities:
-    """What one container holds. Names are libav's codec names; None: any codec."""
-
-    video: frozenset[str] | None
-    audio: frozenset[str] | None
-    subtitle: frozenset[str]
-    text_subtitle: str
-    """What other text subtitles become."""
-    attachments: bool
-    cover: frozenset[str]
-
-
-_ISO_AUDIO = frozenset(
-    {
-        "aac",
-        "ac3",
-        "alac",
-        "eac3",
-        "flac",
-        "mp2",
-        "mp3",
-        "opus",
-        "pcm_f32be",
-        "pcm_f32le",
-        "pcm_f64be",
-        "pcm_f64le",
-        "pcm_s16be",
-        "pcm_s16le",
-        "pcm_s24be",
-        "pcm_s24le",
-        "pcm_s32be",
-        "pcm_s32le",
-    }
-)
-
-_CAPABILITIES: Mapping[Container, _Capabilities] = MappingProxyType(
-    {
-        "mkv": _Capabilities(
-            video=None,
-            audio=None,
-            subtitle=frozenset(
-                [
-                    "arib_caption",
-                    "ass",
-                    "dvb_subtitle",
-                    "dvd_subtitle",
-                    "hdmv_pgs_subtitle",
-                    "hdmv_text_subtitle",
-                    "ssa",
-                    "subrip",
-                    "text",
-                    "webvtt",
-                ]
-            ),
-            text_subtitle="subrip",
-            attachments=True,
-            cover=_PICTURES,
-        ),
-        "mp4": _Capabilities(
-            video=frozenset(["av1", "h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "png", "vp9", "vvc"]),
-            audio=_ISO_AUDIO | {"vorbis"},
-            subtitle=frozenset({"mov_text"}),
-            text_subtitle="mov_text",
-            attachments=False,
-            cover=_PICTURES,
-        ),
-        "mov": _Capabilities(
-            video=frozenset(
-                [
-                    "dnxhd",
-                    "dvvideo",
-                    "h264",
-                    "hevc",
-                    "mjpeg",
-                    "mpeg1video",
-                    "mpeg2video",
-                    "mpeg4",
-                    "png",
-                    "prores",
-                    "qtrle",
-                ]
-            ),
-            audio=_ISO_AUDIO | {"pcm_u8", "pcm_s8", "pcm_mulaw", "pcm_alaw"},
-            subtitle=frozenset({"mov_text"}),
-            text_subtitle="mov_text",
-            attachments=False,
-            cover=frozenset(),
-        ),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +31,7 @@ class StreamCopy:
 
     @property
     def is_converted(self) -> bool:
-        """Whether it is recoded; only ever text subtitles."""
+        """Whether it is recoded: text subtitles, and uncompressed sound into another uncompressed form."""
         return self.codec != self.source.codec
 
 
@@ -202,13 +86,16 @@ def choose_container(wanted: str, *, info: MediaInfo, encoder: EncoderSpec) -> s
     return "mkv" if "mkv" in encoder.containers else encoder.containers[0]
 
 
-def plan_streams(info: MediaInfo, *, container: str, encoder: EncoderSpec) -> StreamPlan:
+def plan_streams(
+    info: MediaInfo, *, container: str, encoder: EncoderSpec, leave_out_unheld: bool = False
+) -> StreamPlan:
     """Decide for every stream but the main video what becomes of it.
 
     Args:
         info: The source.
         container: ``mkv``, ``mp4`` or ``mov``.
         encoder: What writes the video; its codec must fit the container (``choose_container``).
+        leave_out_unheld: Whether what the container cannot hold is left out with a warning instead of being a problem.
     """
     name: Container = next(known for known in get_args(Container) if known == container)
     if name not in encoder.containers:
@@ -221,17 +108,24 @@ def plan_streams(info: MediaInfo, *, container: str, encoder: EncoderSpec) -> St
             if not _is_chapter_titles(entry, info):
                 warnings.append(f"{_name(entry)} is left out: only video, audio, subtitles and attachments are kept")
             continue
-        codec = _codec_in(_CAPABILITIES[name], entry)
+        if entry.is_empty:
+            warnings.append(f"{_name(entry)} is left out: nothing of it can be read")
+            continue
+        codec = _codec_in(CAPABILITIES[name], entry)
+        if codec is None and leave_out_unheld:
+            warnings.append(f"{_name(entry)} is left out: {name} cannot hold it")
+            continue
         if codec is None:
             problems.append(f"output.container: {name} cannot hold {_name(entry)} of {info.path.name}")
             continue
         if codec != entry.codec:
-            warnings.append(f"{_name(entry)} is converted to {codec}, which {name} holds; styling may be lost")
+            loss = "its samples stay the same" if entry.kind == "audio" else "styling may be lost"
+            warnings.append(f"{_name(entry)} is converted to {codec}, which {name} holds; {loss}")
         copies.append(StreamCopy(source=entry, codec=codec))
     return StreamPlan(container=name, copies=tuple(copies), warnings=tuple(warnings), problems=tuple(problems))
 
 
-def _codec_in(container: _Capabilities, entry: StreamEntry) -> str | None:
+def _codec_in(container: Capabilities, entry: StreamEntry) -> str | None:
     """The codec that a stream has in a container; None if it cannot be there."""
     if entry.kind == "attachment":
         return entry.codec if container.attachments else None
@@ -240,11 +134,18 @@ def _codec_in(container: _Capabilities, entry: StreamEntry) -> str | None:
     if entry.kind == "subtitle":
         if entry.codec in container.subtitle:
             return entry.codec
-        return container.text_subtitle if entry.codec in _TEXT_SUBTITLES else None
+        return container.text_subtitle if entry.codec in TEXT_SUBTITLES else None
     if entry.is_attached_pic:
         return entry.codec if entry.codec in container.cover else None
-    known = container.audio if entry.kind == "audio" else container.video
-    return entry.codec if known is None or entry.codec in known else None
+    if entry.kind == "audio":
+        return _sound_codec_in(container, entry.codec)
+    return entry.codec if container.video is None or entry.codec in container.video else None
+
+
+def _sound_codec_in(container: Capabilities, codec: str) -> str | None:
+    if codec not in container.audio_lacking and (container.audio is None or codec in container.audio):
+        return codec
+    return PLAIN_PCM.get(codec)
 
 
 def _own_container(info: MediaInfo) -> str:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
+from pipeline.assembly.light_boxes import LightBoxPipe, light_boxes
 from pipeline.assembly.segment_reader import CodedPicture, SegmentReader
 from pipeline.encode.base import RANGE_CODES, EncodeSpec
 from pipeline.errors import OutputError
@@ -32,9 +33,11 @@ def write_joined(segments: Sequence[CommittedSegment], *, encode: EncodeSpec, sh
     """
     import av
 
+    # a pipe in Matroska is of encoders that write no HDR10 metadata
+    target = pipe if encode.encoder.pipe_format else LightBoxPipe(pipe, light_boxes(encode))
     with (
         open_segment(segments[0]) as first,
-        av.open(pipe, "w", format=pipe_format(encode), options=_pipe_options(encode)) as container,
+        av.open(target, "w", format=pipe_format(encode), options=_pipe_options(encode)) as container,
     ):
         # opaque: without it PyAV looks for an encoder of the decoder's name, and AV1's has none
         stream = container.add_stream_from_template(first.stream, opaque=True)

@@ -20,7 +20,7 @@ from pipeline.assembly.join import pipe_format, write_joined
 from pipeline.assembly.picture_folder import write_pictures
 from pipeline.assembly.source_tags import SourceTags, read_source_tags
 from pipeline.encode.base import EncodeSpec
-from pipeline.frames import MediaInfo
+from pipeline.frames import MediaInfo, StreamEntry
 from pipeline.segments import CommittedSegment
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ _MINIMUM_MOVIE_TIMESCALE = 90_000
 """Edit lists place the start of every track in this unit; libav's default of 1000 would round it to a millisecond."""
 _FILM, _RESULT = "<film>", "<result>"
 """What the two files are called until ffmpeg-python is done with them: it cannot take names that are no UTF-8."""
+_ADTS_CONTAINERS = frozenset({"aac", "mpeg", "mpegts", "wtv"})
+"""Whose AAC packets bear headers of their own. The muxers take them off by themselves, but then a single damaged one
+ends the whole work; ffmpeg passes over a packet that fails in a filter that is named."""
 _CONTAINER_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder")
 """Global tags that describe the source's container and not the film."""
 
@@ -132,6 +135,7 @@ def _arguments(
     )
     streams = [pipe["v:0"]]
     options: dict[str, Any] = {"copyts": None, "c:0": "copy"}
+    titles: list[str] = []
     attach: list[str] = []
     if source is not None and tags is not None:
         film = ffmpeg.input(_FILM, itsoffset=_seconds(clock.source_offset_s))
@@ -140,6 +144,9 @@ def _arguments(
         for position, copy in enumerate(copies, 1):
             streams.append(film[str(copy.source.index)])
             options[f"c:{position}"] = copy.codec if copy.is_converted else "copy"
+            titles += _title_arguments(copy.source, position=position)
+            if copy.codec == "aac" and source.container in _ADTS_CONTAINERS:
+                options[f"bsf:{position}"] = "aac_adtstoasc"
         options |= {"map_metadata": "1", "map_chapters": "1", "disposition:v:0": tags.disposition}
         attachment_count = sum(copy.source.kind == "attachment" for copy in copies)
         attach = _attach_covers(tags, first=attachment_count)
@@ -155,7 +162,7 @@ def _arguments(
         # ffmpeg-python leaves out an input of which no stream is mapped; its chapters and tags are wanted all the same
         after_pipe = arguments.index("pipe:0") + 1
         arguments[after_pipe:after_pipe] = ["-itsoffset", _seconds(clock.source_offset_s), "-i", _FILM]
-    arguments = [*arguments[:-1], *_tag_arguments(tags), *attach, arguments[-1]]
+    arguments = [*arguments[:-1], *_tag_arguments(tags), *titles, *attach, arguments[-1]]
     names = {_RESULT: _url(out)} | ({} if source is None else {_FILM: _url(source.path)})
     return [names.get(argument, argument) for argument in arguments]
 
@@ -182,6 +189,13 @@ def _tag_arguments(tags: SourceTags | None) -> list[str]:
     for key, value in tags.video.items() if tags is not None else ():
         arguments += ["-metadata:s:v:0", f"{key}={value}"]
     return arguments
+
+
+def _title_arguments(stream: StreamEntry, *, position: int) -> list[str]:
+    """A stream's title under the name that every container knows; what mp4 and mov call ``name`` would be lost."""
+    if not stream.title:
+        return []
+    return [f"-metadata:s:{position}", f"title={stream.title}", f"-metadata:s:{position}", "name="]
 
 
 def _attach_covers(tags: SourceTags, *, first: int) -> list[str]:

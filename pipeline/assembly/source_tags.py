@@ -64,7 +64,7 @@ def read_source_tags(source: MediaInfo, *, plan: StreamPlan, folder: Path) -> So
             video = container.streams[source.video.index]
             covers = [copy.source.index for copy in plan.copies if copy.source.is_attached_pic]
             return SourceTags(
-                video={key: value for key, value in video.metadata.items() if not _STALE.fullmatch(key)},
+                video=_true_tags(video.metadata),
                 disposition=_describe(video.disposition),
                 covers=tuple(_extract(container, index, folder) for index in covers) if plan.container == "mkv" else (),
             )
@@ -74,6 +74,14 @@ def read_source_tags(source: MediaInfo, *, plan: StreamPlan, folder: Path) -> So
             path=source.path,
             hint="the source must stay where it is until the run ends",
         ) from exc
+
+
+def _true_tags(metadata: Mapping[str, str]) -> dict[str, str]:
+    """What is still true of the upscaled stream, with the title under the name that every container knows."""
+    tags = {key: value for key, value in metadata.items() if not _STALE.fullmatch(key)}
+    if "title" not in tags and "name" in tags:  # mp4 and mov: libav writes the tag title, and reads it as name
+        tags["title"] = tags.pop("name")
+    return tags
 
 
 def _describe(disposition: Any) -> str:

@@ -51,6 +51,16 @@ class DecodeSection(Section):
     an NVIDIA GPU, for 4:2:0 films. synthetic: no file is read, a test film is made up."""
     threads: ThreadCount = 0
     """Threads of the software decoder. 0: as many as there are processor cores."""
+    deinterlace: Literal["off", "auto", "bwdif"] = "off"
+    """What is done about interlaced films, known by their flags and by the look of frames from all over them. off: they
+    are refused. auto: they are deinterlaced with bwdif, where they are interlaced. bwdif: every frame of every film
+    is."""
+    deinterlace_rate: Literal["frame", "field"] = "frame"
+    """What is made of each interlaced frame. frame: one frame. field: one of each field, which keeps motion as smooth
+    as it was and doubles the frame rate."""
+    field_order: Literal["auto", "top", "bottom", "progressive"] = "auto"
+    """Which field of an interlaced frame is shown first, no unit. auto: as flags and pictures say. top, bottom: for
+    films that are flagged wrongly. progressive: films have no fields, whatever flags and pictures say."""
     synthetic: SyntheticSection = Field(default_factory=SyntheticSection)
     """The made-up film; read only with kind synthetic."""
 

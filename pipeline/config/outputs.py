@@ -22,6 +22,9 @@ class OutputSection(Section):
     name of its folder), {height} and {width} (of the result, pixels), {model}, {factor}."""
     container: Literal["auto", "mkv", "mp4", "mov"] = "auto"
     """File format. auto: the source's where that is mp4 or mov and can hold all streams, otherwise mkv."""
+    unheld_streams: Literal["refuse", "drop"] = "refuse"
+    """What becomes of sound, subtitles and attachments that the container cannot hold. refuse: the film is not begun.
+    drop: they are left out, each with a warning."""
     overwrite: bool = False
     """Whether an existing file is replaced, once the new one is whole."""
     segment_s: Annotated[float, Field(gt=0, le=86400)] = 60.0

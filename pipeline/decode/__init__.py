@@ -16,6 +16,7 @@ from pipeline.frames import MediaInfo
 
 if TYPE_CHECKING:
     from engines.gpu import Device
+    from pipeline.decode.deinterlace_plan import Deinterlacing
     from pipeline.decode.frame_index import FrameIndex
     from pipeline.device.pools import DevicePool
 
@@ -142,6 +143,7 @@ def open_decoder(
     index: FrameIndex | None = None,
     device: Device | None = None,
     pool: DevicePool | None = None,
+    deinterlacing: Deinterlacing | None = None,
 ) -> Decoder:
     """Open a film for decoding.
 
@@ -154,6 +156,8 @@ def open_decoder(
         device: The GPU of a hardware decoder; None for the first one.
         pool: Where a hardware decoder puts frames that stay on ``device``, see ``NvdecDecoder``; None for frames in the
             host's memory. Software decoders always give those.
+        deinterlacing: How frames are made of a film's fields, with software; ``info`` and ``index`` are then of what
+            it makes. None for films without.
 
     Returns:
         An open decoder, a context manager.
@@ -161,8 +165,15 @@ def open_decoder(
     Raises:
         UnsupportedMedia: The film cannot be handled by this decoder.
         SetupError: A hardware decoder lacks its GPU, driver or library.
-        ValueError: ``info`` is of a computed film and ``kind`` reads files, or the other way round.
+        ValueError: ``info`` is of a computed film and ``kind`` reads files, or the other way round; or another decoder
+            than ``libav`` is to deinterlace.
     """
+    if deinterlacing is not None:
+        if kind not in ("auto", "libav"):
+            raise ValueError(f"films are deinterlaced with libav, not with {kind}")
+        from pipeline.decode.deinterlacing import DeinterlacingDecoder
+
+        return DeinterlacingDecoder(info, deinterlacing=deinterlacing, threads=threads, index=index)
     resolved = choose_decoder(kind, info, device=device if pool is not None else None) if kind == "auto" else None
     name = resolved.kind if resolved is not None else kind
     module_name, _, class_name = DECODERS[name].partition(":")

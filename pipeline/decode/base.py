@@ -61,11 +61,12 @@ def check_progressive(info: MediaInfo) -> None:
     """Refuse a film whose frames are made of fields of two moments.
 
     Raises:
-        UnsupportedMedia: It is interlaced; the hint has the command that deinterlaces it.
+        UnsupportedMedia: It is flagged interlaced; the hint has the key and the command that deinterlace it.
     """
     if info.video.is_interlaced:
         raise UnsupportedMedia(
             f"{info.path} is interlaced",
             path=info.path,
-            hint=f"deinterlace it first: ffmpeg -i '{info.path}' -vf bwdif -c:v ffv1 -c:a copy progressive.mkv",
+            hint=f"set decode.deinterlace: auto, or deinterlace it first: ffmpeg -i '{info.path}' -vf bwdif -c:v ffv1 "
+            "-c:a copy progressive.mkv",
         )

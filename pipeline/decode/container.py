@@ -5,6 +5,7 @@ What differs between PyAV 18 and 19 for whoever reads a file is settled here.
 
 from __future__ import annotations
 
+import errno
 import stat
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,8 @@ from pipeline.frames import MediaInfo
 if TYPE_CHECKING:
     from av.container import InputContainer
 
+_ENDS_BYTES = 5_000_000
+"""As much as libav reads to find out what a file is (its ``probesize``)."""
 NOT_A_FILM_HINT = "check that it is a video file: ffprobe shows what is in it"
 
 
@@ -48,7 +51,24 @@ def open_media(path: Path) -> InputContainer:
             f"{path} holds no media: the file ends before its first frame", path=path, hint=NOT_A_FILM_HINT
         ) from exc
     except (av.error.FFmpegError, OSError) as exc:
+        if exc.errno == errno.EIO and _can_be_read(path):
+            # libav's word for a description that is cut off; as a cause, the number would have the job tried again
+            raise UnsupportedMedia(
+                f"{path} is cut off or broken within the part that describes it", path=path, hint=NOT_A_FILM_HINT
+            ) from None
         raise MediaError(f"{path} cannot be opened: {error_text(exc)}", path=path, hint=NOT_A_FILM_HINT) from exc
+
+
+def _can_be_read(path: Path) -> bool:
+    """Whether the disk gives what libav reads when it opens a film: the beginning and the end."""
+    try:
+        with path.open("rb") as file:
+            for place in (0, max(0, path.stat().st_size - _ENDS_BYTES)):
+                file.seek(place)
+                file.read(_ENDS_BYTES)
+    except OSError:
+        return False
+    return True
 
 
 def open_container(path: Path) -> InputContainer:

@@ -13,6 +13,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from pipeline.decode.colour_follower import ColourFollower
 from pipeline.decode.container import error_text, open_media, unreadable
 from pipeline.decode.frame_index import CONTAINERS_WITHOUT_PTS, EntryPoint, FrameIndex
 from pipeline.decode.losses import Losses
@@ -36,9 +37,12 @@ class FilmPass:
         info: The film.
         threads: Decoder threads, 0 for as many as there are cores.
         index: What the frames are compared with; None to compare nothing.
+        takes_fields: See ``LibavDecoder``.
     """
 
-    def __init__(self, info: MediaInfo, *, threads: int, index: FrameIndex | None = None) -> None:
+    def __init__(
+        self, info: MediaInfo, *, threads: int, index: FrameIndex | None = None, takes_fields: bool = False
+    ) -> None:
         self._info = info
         self._known_pts = index.pts if index is not None else np.zeros(0, dtype=np.int64)
         self._threads = threads
@@ -53,7 +57,9 @@ class FilmPass:
             is_in_decode_order=info.container in CONTAINERS_WITHOUT_PTS,
         )
         self._losses = Losses(info)
+        self._colour = ColourFollower(info, clock=self._losses.clock)
         self._interlaced_count = 0
+        self._takes_fields = takes_fields
         self.decoded_count = 0
         """Frames that the decoder gave, those that were dropped included."""
         self.first_deviation: int | None = None
@@ -70,6 +76,8 @@ class FilmPass:
         notes = self._timeline.notes + self._losses.notes
         if self._interlaced_count:
             notes += (f"{format_count(self._interlaced_count, 'frame')} marked as interlaced: taken as they are",)
+        if self._colour.changed_at is not None:
+            notes += (f"colour matrix or range change at {self._colour.changed_at}: converted to the film's",)
         return notes
 
     def frames(self, start: int, stop: int | None, *, entry: EntryPoint | None = None) -> Generator[Frame]:
@@ -205,7 +213,7 @@ class FilmPass:
     def _check(self, frame: VideoFrame, pts: int) -> None:
         if frame.is_corrupt:
             self._losses.add("a frame is damaged", pts=pts)
-        if frame.interlaced_frame:
+        if frame.interlaced_frame and not self._takes_fields:
             self._interlaced_count += 1
         video = self._info.video
         if (frame.height, frame.width) != (video.height, video.width):
@@ -218,10 +226,11 @@ class FilmPass:
 
     def _make_frame(self, decoded: VideoFrame, stamp: FrameStamp) -> Frame:
         layout = self._layout(decoded, stamp.pts)
+        sample_format = self._colour.format_of(decoded, layout, pts=stamp.pts)
         planes, owner = self._planes.read(decoded, layout)
         video = self._info.video
         return Frame(
-            stamp=stamp, format=video.format, height=video.height, width=video.width, planes=planes, owner=owner
+            stamp=stamp, format=sample_format, height=video.height, width=video.width, planes=planes, owner=owner
         )
 
     def _layout(self, frame: VideoFrame, pts: int) -> PlanarLayout:

@@ -76,6 +76,8 @@ class FrameIndex:
     order."""
     doubt: str
     """Why the index does not reach to the end of the film, as a clause; empty if it does."""
+    of_frames: FrameIndex | None = None
+    """Where ``pts`` are of the film's fields: the index of its frames, which ``entries`` are of in either case."""
 
     @property
     def frame_count(self) -> int | None:

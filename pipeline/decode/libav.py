@@ -32,13 +32,16 @@ class LibavDecoder:
         info: What ``probe_media`` found; ``info.path`` is opened anew by every ``frames`` call.
         threads: Decoder threads, frame-parallel where the codec can; 0 for as many as there are cores.
         index: From ``build_frame_index``; may be shared with other decoders of the film.
+        takes_fields: Whoever takes the frames looks after their fields: ``notes`` says nothing of them.
 
     Raises:
         UnsupportedMedia: The film is interlaced.
         ValueError: ``info`` is of a computed film, or ``index`` of another one.
     """
 
-    def __init__(self, info: MediaInfo, *, threads: int = 0, index: FrameIndex | None = None) -> None:
+    def __init__(
+        self, info: MediaInfo, *, threads: int = 0, index: FrameIndex | None = None, takes_fields: bool = False
+    ) -> None:
         if info.container == SYNTHETIC_CONTAINER:
             raise ValueError("a computed film is no file; decode it with kind synthetic")
         check_progressive(info)
@@ -47,6 +50,7 @@ class LibavDecoder:
             raise ValueError(f"the frame index is not of {info.path}, or the file has changed since it was read")
         self._threads = threads
         self._index = index
+        self._takes_fields = takes_fields
         self._pass: FilmPass | None = None
         self._running: Generator[Frame] | None = None
         self._spent_count = 0  # frames decoded by a pass that was given up
@@ -84,9 +88,12 @@ class LibavDecoder:
             raise ValueError("the decoder is closed")
         self._end_pass()
         self._spent_count = 0
-        self._pass = FilmPass(self.info, threads=self._threads, index=self._index)
+        self._pass = self._begin_pass()
         self._running = self._iterate(self._pass, start, stop)
         return self._running
+
+    def _begin_pass(self) -> FilmPass:
+        return FilmPass(self.info, threads=self._threads, index=self._index, takes_fields=self._takes_fields)
 
     def _iterate(self, film_pass: FilmPass, start: int, stop: int | None) -> Generator[Frame]:
         entry = self._index.entry_before(start) if self._index is not None else None
@@ -97,7 +104,7 @@ class LibavDecoder:
             except EntryMissed as exc:  # always before the first frame
                 logger.warning("%s: %s; decoding from the beginning to frame %d", self.info.path, exc, start)
             self._spent_count = film_pass.decoded_count
-            self._pass = film_pass = FilmPass(self.info, threads=self._threads, index=self._index)
+            self._pass = film_pass = self._begin_pass()
         yield from film_pass.frames(start, stop)
 
     def close(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from fractions import Fraction
 
-from pipeline.decode.structure import broken_matroska_offset, missing_bytes
+from pipeline.decode.structure import broken_avi_offset, broken_matroska_offset, missing_bytes
+from pipeline.decode.transport import broken_transport_offset
 from pipeline.frames import MediaInfo
 from pipeline.show.wording import format_count
 
@@ -91,11 +92,20 @@ class Losses:
         absent_bytes = missing_bytes(self._info.path)
         if absent_bytes:
             self.add(f"the file ends {absent_bytes} bytes too early")
-        # variable rates have gaps too, and sound may go on after the picture; only broken structure makes it a loss
-        elif not self._count and (self._first_gap_pts is not None or self._ends_early()):
-            offset = broken_matroska_offset(self._info.path)
+        # variable rates have gaps too, sound may go on after the picture, and recordings begin between key frames: only
+        # broken structure makes it a loss
+        elif not self._count and (self._first_gap_pts is not None or self._notes or self._ends_early()):
+            offset = self._broken_offset()
             if offset is not None:
                 self.add(f"the file is broken at byte {offset}: frames are missing", pts=self._first_gap_pts)
+
+    def _broken_offset(self) -> int | None:
+        path = self._info.path
+        for find in (broken_matroska_offset, broken_transport_offset, broken_avi_offset):
+            offset = find(path)
+            if offset is not None:
+                return offset
+        return None
 
     def clock(self, pts: int) -> str:
         """Time since the start of the video, in seconds, for messages."""

@@ -9,7 +9,6 @@ import numpy as np
 
 from engines.errors import BackendUnavailable, EngineError
 from engines.gpu import Device
-from pipeline.decode.base import check_progressive
 from pipeline.decode.nvdec_session import first_line, library_errors, load_nvdec
 from pipeline.decode.synthetic import CONTAINER as SYNTHETIC_CONTAINER
 from pipeline.errors import MediaError, SetupError, UnsupportedMedia
@@ -75,8 +74,9 @@ def check_film(info: MediaInfo) -> None:
     """
     if info.container == SYNTHETIC_CONTAINER:
         raise ValueError("a computed film is no file; decode it with kind synthetic")
-    check_progressive(info)
     video = info.video
+    if video.is_interlaced:
+        raise _refusal(info, "NVDEC is not used for interlaced films")
     if video.codec not in CODECS:
         raise _refusal(info, f"NVDEC is not used for {video.codec or 'a codec without a name'}")
     if video.pixel_format not in PIXEL_FORMATS:

@@ -1,7 +1,7 @@
 """What a file says about its own structure, against what is there.
 
-A copy or download that stopped early is shorter than its own outermost elements (``missing_bytes``). Where Matroska
-elements are overwritten, libav resumes at the next cluster without a word (``broken_matroska_offset``).
+A copy or download that stopped early is shorter than its own outermost elements (``missing_bytes``). Where elements are
+overwritten, libav resumes at the next that it knows without a word (``broken_matroska_offset``, ``broken_avi_offset``).
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import BinaryIO
+
+from pipeline.decode.transport import transport_layout
 
 _EBML_HEADER = 0x1A45DFA3
 _SEGMENT = 0x18538067
@@ -30,7 +32,7 @@ _UNKNOWN_LENGTH = -1
 
 
 def missing_bytes(path: Path) -> int:
-    """Bytes that are missing at the end of a Matroska/WebM, MP4/MOV or AVI file by its own account.
+    """Bytes that are missing at the end of a Matroska/WebM, MP4/MOV, AVI or transport stream file by its own account.
 
     Returns:
         0 if the file is whole, of another kind, or was written without stating its size (as live recordings are).
@@ -49,7 +51,8 @@ def missing_bytes(path: Path) -> int:
         elif head[4:8] in {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"}:
             end = _isobmff_end(file, size_bytes)
         else:
-            return 0
+            layout = transport_layout(file)
+            end = 0 if layout is None else -(-size_bytes // layout[0]) * layout[0]  # it consists of whole packets
     return max(0, end - size_bytes)
 
 
@@ -82,6 +85,37 @@ def broken_matroska_offset(path: Path) -> int | None:
                 if length == _UNKNOWN_LENGTH:
                     return offset
                 file.seek(length, os.SEEK_CUR)
+
+
+def broken_avi_offset(path: Path) -> int | None:
+    """Where the chain of an AVI file's chunks breaks.
+
+    Reads the head of every chunk: for files under suspicion. Source: Microsoft's AVI RIFF File Reference, and OpenDML
+    AVI extensions 1.02 (several RIFF chunks).
+
+    Returns:
+        Bytes from the start of the file to the first chunk that cannot be there; None if all are in order, if the file
+        merely ends early, or if it is of another kind.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        if file.read(4) != b"RIFF":
+            return None
+        file.seek(0)
+        while True:
+            offset = file.tell()
+            head = file.read(8)
+            if len(head) < 8:
+                return None
+            name, length = head[:4], int.from_bytes(head[4:], "little")
+            if not all(0x20 <= letter < 0x7F for letter in name):
+                return offset
+            if name not in {b"RIFF", b"LIST"}:
+                file.seek(length + length % 2, os.SEEK_CUR)
+            else:
+                file.seek(4, os.SEEK_CUR)  # lists are entered: what they hold follows their kind
 
 
 def _matroska_end(file: BinaryIO) -> int | None:

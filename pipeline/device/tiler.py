@@ -15,7 +15,7 @@ from pipeline.device.layout import PlaneLayout
 from pipeline.device.leases import DeviceLease
 from pipeline.device.pools import DevicePool, PinnedPool
 from pipeline.device.streams import open_stream
-from pipeline.frames import Frame, OrderedLease, SampleFormat, TileBatch, TileSlot
+from pipeline.frames import Frame, OrderedLease, SampleFormat, Samples, TileBatch, TileSlot
 from pipeline.tiling import TileGrid
 
 if TYPE_CHECKING:
@@ -107,8 +107,12 @@ class DeviceTiler:
         upload.wait()
         if frame.ready is not None:
             frame.ready.wait()
-        for target, plane in zip(self._layout.on_host(upload.array), frame.planes, strict=True):
-            np.copyto(target, plane, casting="no")
+        targets = self._layout.on_host(upload.array)
+        if frame.format == self._layout.format:
+            for target, plane in zip(targets, frame.planes, strict=True):
+                np.copyto(target, plane, casting="no")
+        else:
+            self._convert(frame, targets)
         held.part(frame).release()
         source = held.keep(self._sources.acquire())
         source.order(copies)
@@ -117,6 +121,14 @@ class DeviceTiler:
         held.part(upload).release(after=uploaded)
         stream.wait_for(uploaded)
         return self._layout.on_device(source.array.pointer), source
+
+    def _convert(self, frame: Frame, targets: tuple[Samples, ...]) -> None:
+        """Write a frame whose matrix or range is not the film's as one that the kernels are made for."""
+        from pipeline.colour import planes_to_rgb, rgb_to_planes
+
+        rgb = np.empty((3, frame.height, frame.width), np.float32)
+        planes_to_rgb(frame.planes, frame.format, out=rgb)
+        rgb_to_planes(rgb, self._layout.format, out=targets)
 
 
 def _batch(lease: DeviceLease[DeviceArray], slots: list[TileSlot], *, stream: Stream) -> TileBatch:

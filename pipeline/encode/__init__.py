@@ -10,10 +10,12 @@ from engines.gpu import Device
 from pipeline.encode.base import Encoder, EncodeResult, EncodeSpec
 from pipeline.encode.choose import EncoderChoice, choose_encoder, tags_for
 from pipeline.encode.table import ENCODERS, EncoderSpec
+from pipeline.frames import VideoTrack
 
 __all__ = [
     "check_encoder",
     "choose_encoder",
+    "describe_hdr_losses",
     "describe_losses",
     "Encoder",
     "EncoderChoice",
@@ -60,6 +62,21 @@ def check_encoder(spec: EncodeSpec) -> None:
         from pipeline.encode.trial import try_encoder
 
         try_encoder(spec)
+
+
+def describe_hdr_losses(video: VideoTrack, spec: EncodeSpec) -> tuple[str, ...]:
+    """What no choice of encoder keeps of an HDR film, one warning each, for before the run.
+
+    Args:
+        video: The film.
+        spec: How it is encoded.
+    """
+    losses = [f"the film's {name} metadata will be lost: no encoder here writes it" for name in video.dynamic_hdr]
+    curve = {16: "PQ", 18: "HLG"}.get(spec.tags.transfer)
+    # ITU-R BT.2100-2 table 9 has them in 10 and 12 bits only
+    if curve is not None and spec.format.bit_depth < 10 and spec.encoder.product != "nothing":
+        losses.append(f"{curve} in {spec.format.bit_depth} bits will show bands; set encode.bit_depth: 10")
+    return tuple(losses)
 
 
 def describe_losses(spec: EncodeSpec) -> tuple[str, ...]:

@@ -92,7 +92,7 @@ class EncoderSpec:
     """The bitstream cannot say "full range"."""
     full_range_only: bool = False
     """Decoders always take the samples as full range."""
-    chroma_locations: tuple[ChromaLocation, ...] = ("left", "center", "topleft")
+    chroma_locations: tuple[ChromaLocation, ...] = ("left", "center", "topleft", "top", "bottomleft", "bottom")
     """Sitings that the bitstream or its containers can state."""
     minimum_px: int = 1
     """Smallest height and width."""

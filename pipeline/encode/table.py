@@ -71,6 +71,7 @@ _ENTRIES = (
         avx512_params=(("asm", _X264_UP_TO_AVX2),),
         mastering_param="mastering-display",
         light_param="cll",
+        rate_options=("qp", "b"),  # libav would prefer the quality without a word
     ),
     EncoderSpec(
         name="libx265",
@@ -91,6 +92,7 @@ _ENTRIES = (
         iso_tag="hvc1",  # Apple's players refuse the muxer's own hev1
         reorder_frames=2,  # B-frames that are references among them; x265, Encoder::configure, m_bframeDelay
         light_param="max-cll",
+        rate_options=("qp", "b"),  # libav would prefer the quality without a word
     ),
     EncoderSpec(
         name="libsvtav1",
@@ -119,6 +121,7 @@ _ENTRIES = (
         opener=_LIBAV,
         pixel_formats=MappingProxyType(yuv_formats(_ALL, (8, 9, 10, 12, 16)) | gbr_formats((10, 12, 16))),
         containers=("mkv",),
+        chroma_locations=("left", "center", "topleft", "top"),  # what Matroska can state
         # MP4 states colour whole or not at all, and FFV1 itself states none; Matroska's rounding of times to 1 ms,
         # which the result has anyway, does no harm here because there are no B-frames
         pipe_format="matroska",

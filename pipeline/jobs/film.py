@@ -311,6 +311,7 @@ def _make_thumbnails(plan: JobPlan, outcome: JobOutcome, *, order: FilmOrder) ->
         before=folder / f"{order.index:05d}-before.jpg",
         after=folder / f"{order.index:05d}-after.jpg",
         stream_index=plan.info.video.index,
+        per_frame=1 if plan.deinterlacing is None else plan.deinterlacing.per_frame,
     )
 
 
@@ -322,5 +323,12 @@ def _compare(plan: JobPlan, outcome: JobOutcome) -> Path | None:
     rate = plan.info.video.average_rate or 1
     index = min(outcome.frames_done - 1, int(at_s * rate))
     png = place_beside(plan.output.with_name(plan.output.stem), ".comparison.png")
-    write_comparison(plan.info.path, outcome.output, frame_index=index, png=png, stream_index=plan.info.video.index)
+    write_comparison(
+        plan.info.path,
+        outcome.output,
+        frame_index=index,
+        png=png,
+        stream_index=plan.info.video.index,
+        per_frame=1 if plan.deinterlacing is None else plan.deinterlacing.per_frame,
+    )
     return png

@@ -209,4 +209,9 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    # All is said and on disk. Taking the interpreter and its libraries apart would take 0.4 s of every film.
+    os._exit(code)

@@ -59,7 +59,13 @@ class Comparison:
 
 
 def write_comparison(
-    source: Path, output: Path, *, frame_index: int, png: Path, stream_index: int | None = None
+    source: Path,
+    output: Path,
+    *,
+    frame_index: int,
+    png: Path,
+    stream_index: int | None = None,
+    per_frame: int = 1,
 ) -> Comparison:
     """Put a frame of ``source``, enlarged by bicubic interpolation, beside the same frame of ``output``.
 
@@ -73,6 +79,7 @@ def write_comparison(
         frame_index: 0-based, in display order.
         png: The picture; replaced if it exists. Its folder exists.
         stream_index: The source's video stream; None for the first that is no cover art.
+        per_frame: Frames of the output for each of the source: two where each is of a field.
 
     Returns:
         Where the picture is and what it shows.
@@ -83,7 +90,9 @@ def write_comparison(
         OutputError: The picture cannot be written.
         ValueError: ``frame_index`` is negative.
     """
-    enlarged, result = read_before_and_after(source, output, frame_index=frame_index, stream_index=stream_index)
+    enlarged, result = read_before_and_after(
+        source, output, frame_index=frame_index, stream_index=stream_index, per_frame=per_frame
+    )
     height, width = result.shape[:2]
     side_h, side_w = min(height, SIDE_HEIGHT_PX), min(width, SIDE_WIDTH_PX)
     # The source chooses the part, so that the choice cannot favour what the network made up.
@@ -104,7 +113,7 @@ def write_comparison(
 
 
 def read_before_and_after(
-    source: Path, output: Path, *, frame_index: int, stream_index: int | None = None
+    source: Path, output: Path, *, frame_index: int, stream_index: int | None = None, per_frame: int = 1
 ) -> tuple[Pixels, Pixels]:
     """Read the same frame of both films, at the output's size; arguments and errors as of ``write_comparison``.
 
@@ -113,7 +122,7 @@ def read_before_and_after(
     """
     if frame_index < 0:
         raise ValueError(f"frame_index must not be negative, not {frame_index}")
-    before = _decode_frame(source, frame_index=frame_index, stream_index=stream_index)
+    before = _decode_frame(source, frame_index=frame_index // per_frame, stream_index=stream_index)
     after = _decode_frame(output, frame_index=frame_index, stream_index=None)
     height, width = after.height, after.width
     matrix = _SWS_MATRICES.get(before.colorspace, _guess_matrix(before))

@@ -30,6 +30,7 @@ def choice_lines(plan: JobPlan) -> tuple[str, ...]:
     tiles = "whole frames" if plan.grid.is_whole else f"{len(plan.grid.tiles)} tiles of {_tile_size(plan)}"
     return (
         f"decoder: {plan.decoder.reason}",
+        *((f"fields: {plan.deinterlacing.text}",) if plan.deinterlacing is not None else ()),
         f"engine: {plan.backend.reason}",
         f"encoder: {plan.encoder_reason}",
         *((f"lanes: {plan.lanes}, {plan.lanes_reason}",) if plan.lanes > 1 else ()),

@@ -30,6 +30,14 @@ def headless_mp4(folder: Path) -> Path:
     return path
 
 
+def headless_webm(folder: Path) -> Path:
+    whole = media.write_counter_video(folder / "whole.webm", frames=10, codec="libvpx-vp9")
+    path = folder / "cut.webm"
+    path.write_bytes(whole.read_bytes()[:358])  # within the description of the track
+    whole.unlink()
+    return path
+
+
 FILMS: dict[str, tuple[Builder, str]] = {
     "missing": (missing, "does not exist"),
     "empty": (empty, "empty"),
@@ -38,6 +46,7 @@ FILMS: dict[str, tuple[Builder, str]] = {
     "cover only": (lambda folder: media.write_cover_only(folder / "cover.mp4"), "no video"),
     "no frames": (lambda folder: media.write_no_frames(folder / "none.avi"), "frame"),
     "cut mp4": (headless_mp4, "not a media file"),
+    "cut webm": (headless_webm, "cut off or broken"),
     "interlaced": (lambda folder: media.write_interlaced(folder / "fields.mkv"), "interlaced"),
 }
 

@@ -11,6 +11,8 @@ import pytest
 from helpers import media
 from helpers.runs import leftovers, run_films
 
+from pipeline.probe import probe_media
+
 
 def streams_of(path: Path) -> list[tuple[str, str]]:
     with av.open(str(path)) as container:
@@ -88,18 +90,26 @@ def test_variable_frame_times_are_kept(capfd: pytest.CaptureFixture[str], tmp_pa
     assert relative(media.packet_times(output)) == [Fraction(ms, 1000) for ms in media.VFR_PTS]
 
 
-def test_hdr_stays_hdr(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+@pytest.mark.parametrize("kind", ["libx265", "libsvtav1"])
+def test_hdr_stays_hdr(capfd: pytest.CaptureFixture[str], tmp_path: Path, kind: str, container: str) -> None:
     film = media.write_hdr10(tmp_path / "film.mkv")
-    ran = run_films(capfd, tmp_path, film, encode={"codec": "hevc"})
+    ran = run_films(capfd, tmp_path, film, encode={"kind": kind}, output={"container": container})
     assert ran.code == 0, ran.err
     (output,) = ran.outputs
-    with av.open(str(output)) as container:
-        frame = next(container.decode(video=0))
-        context = container.streams.video[0].codec_context
+    with av.open(str(output)) as result:
+        frame = next(result.decode(video=0))
+        context = result.streams.video[0].codec_context
         assert frame.format.name == "yuv420p10le"
         assert (int(context.colorspace), int(context.color_primaries), int(context.color_trc)) == (9, 9, 16)
-        for kind in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"):
-            assert frame.side_data.get(kind) is not None, kind
+    video = probe_media(output).video
+    assert video.mastering_display == media.MASTERING_DISPLAY
+    assert video.content_light == media.CONTENT_LIGHT
+    assert video.tags.chroma_location == "topleft"
+    content = output.read_bytes()
+    # mp4: boxes; mkv: Colour's MasteringMetadata and MaxCLL
+    for mark in (b"colr", b"mdcv", b"clli") if container == "mp4" else (b"\x55\xd0", b"\x55\xbc"):
+        assert mark in content, mark
 
 
 @pytest.mark.parametrize(("height", "width", "frames"), [(1, 1, 3), (15, 15, 3), (17, 33, 1), (64, 96, 1)], ids=str)

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from itertools import pairwise
@@ -64,6 +65,23 @@ def segments_at_least(place: Any, count: int, program: Any) -> None:
     wait_for(lambda: program.is_over() or len(place.segments(place.films[0])) >= count, what="segments")
 
 
+def has_moved(place: Any, program: Any) -> Callable[[], bool]:
+    """Whether a film got on since now: another segment, or its result on its way; or its run is over."""
+    (copy,) = place.films
+    before = len(place.segments(copy))
+
+    def look() -> bool:
+        segments = len(place.segments(copy))
+        return (
+            program.is_over()
+            or segments > before
+            or any(place.work_of(copy).glob("result.*"))
+            or place.result_of(copy).exists()
+        )
+
+    return look
+
+
 def kill_again_and_again(place: Any, truth: Undisturbed, *, kills: int, seed: int) -> int:
     """Kill runs over a film until that has been done often enough; then let one end. Returns how often it was begun."""
     pick = random.Random(seed)
@@ -71,14 +89,11 @@ def kill_again_and_again(place: Any, truth: Undisturbed, *, kills: int, seed: in
     begun = 1
     for _ in range(kills):
         program = place.start()
-        before = len(place.segments(copy))
-        if pick.random() < 0.8:  # the others are killed while they start, or wherever they are then
-            wait_for(
-                lambda program=program, before=before: program.is_over() or len(place.segments(copy)) > before
-                or any(place.work_of(copy).glob("result.*")) or place.result_of(copy).exists(),
-                what="work",
-            )  # fmt: skip
-        soak_runs.sleep_random(pick, 0.0, 0.4, or_over=program)
+        longest_s = 1.2  # of half of them wherever they are then: mostly while they start
+        if pick.random() < 0.5:
+            longest_s = 0.4
+            wait_for(has_moved(place, program), what="work")
+        soak_runs.sleep_random(pick, 0.0, longest_s, or_over=program)
         if pick.random() < 0.5:
             program.kill_all()
         else:
@@ -96,6 +111,7 @@ def kill_again_and_again(place: Any, truth: Undisturbed, *, kills: int, seed: in
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_fifty_kills_at_random_moments_change_nothing(tmp_path: Path, film: Undisturbed, places: list[Any]) -> None:
     lanes = [make_place(tmp_path / f"lane {seed}", film.film) for seed in range(2)]
     places += lanes
@@ -166,10 +182,11 @@ def test_two_runs_of_one_folder_do_nothing_twice(tmp_path: Path, film: Undisturb
     places.append(place := make_place(tmp_path / "it", film.film))
     first = place.start()
     segments_at_least(place, 1, first)
-    ending = (second := place.start()).wait()
-    assert not first.is_over(), "the first run was too quick to be met"
-    assert ending.code == 1 and statuses(place, second) == {"film1.mkv": "held"}, ending.err
     (worker,) = first.workers()
+    os.kill(worker, signal.SIGSTOP)  # it is not done before the second run comes
+    ending = (second := place.start()).wait()
+    os.kill(worker, signal.SIGCONT)
+    assert ending.code == 1 and statuses(place, second) == {"film1.mkv": "held"}, ending.err
     assert f"process {worker}" in ending.err and str(place.out / ".nightscale/runs") in ending.err
     assert first.wait().code == 0 and statuses(place, first) == {"film1.mkv": "done"}
     assert_result(place, place.films[0], film)
@@ -183,8 +200,8 @@ def test_what_is_finished_is_skipped_until_something_of_it_changes(
     (source,) = place.films
     result = place.result_of(source)
 
-    def run(*arguments: str, **sections: Any) -> str:
-        ending = (program := place.start(*arguments, **sections)).wait()
+    def run(**sections: Any) -> str:
+        ending = (program := place.start(**sections)).wait()
         assert ending.code == 0, ending.err
         assert_clean(place)
         (status,) = statuses(place, program).values()
@@ -192,6 +209,8 @@ def test_what_is_finished_is_skipped_until_something_of_it_changes(
 
     assert run() == "done"
     written = result.stat()
+    (left := place.work_of(source)).mkdir()  # as where a run was killed after its last step but one
+    (left / "seg-00000.mp4").touch()
     assert run() == "skipped" and result.stat() == written  # what was read is no change
     os.utime(source)
     assert run() == "done"  # another source, as far as anybody can tell
@@ -199,7 +218,6 @@ def test_what_is_finished_is_skipped_until_something_of_it_changes(
     assert run(encode={"quality": 30}, run={"report_every_s": 3}) == "skipped"  # changes no result
     result.write_bytes(result.read_bytes()[:-1])
     assert run(encode={"quality": 30}) == "done"
-    assert run("--restart", encode={"quality": 30}) == "done"
 
 
 def test_going_on_with_other_settings_is_refused_by_name_and_restart_begins_anew(
@@ -219,7 +237,7 @@ def test_going_on_with_other_settings_is_refused_by_name_and_restart_begins_anew
     assert ending.code == 0, ending.err
     assert_result(place, place.films[0], film)
     (aside,) = place.out.glob("*.old-*")
-    assert {path.name: path.read_bytes() for path in aside.glob("seg-*[0-9].*")} == before
+    assert {path.name: path.read_bytes() for path in aside.glob("seg-*") if path.suffix != ".part"} == before
     shutil.rmtree(aside)
     assert_clean(place)
 
@@ -241,7 +259,8 @@ def test_a_film_whose_process_crashes_is_tried_again_and_done(
         assert_result(place, source, truth)
     assert_clean(place)
     summary = place.summary(program)
-    assert lines_of(hooks[0]) == summary["jobs"] and lines_of(hooks[1]) == [summary]
+    told = [{key: value for key, value in job.items() if key != "schema_version"} for job in lines_of(hooks[0])]
+    assert told == summary["jobs"] and lines_of(hooks[1]) == [summary]
     crashed, other = summary["jobs"]
     assert [one["status"] for one in crashed["attempts"]] == ["failed", "done"] and len(other["attempts"]) == 1
 
@@ -260,22 +279,16 @@ def test_a_run_waits_for_room_on_the_disk_and_goes_on(tmp_path: Path) -> None:
     assert json.loads(found.read_text())["counts"] == {"disk-low": 1}
 
 
-NAMES = {
-    "spaces": b"a film.mkv",
-    "quotes": b'it\'s "a" film.mkv',
-    "line feed": b"a\nfilm.mkv",
-    "no UTF-8": b"caf\xe9 \xff.mkv",
-    "250 bytes": b"x" * 246 + b".mkv",
-    "looks like an option": b"-v.mkv",
-    "looks like a pattern": b"{stem} %d [*] : film.mkv",
-}
+NAMES = (
+    b'it\'s "a" film\nof {stem} %d [*]: caf\xe9 \xff.mkv',  # quotes, a line feed, a pattern, no UTF-8
+    b"x" * 246 + b".mkv",
+    b"-v.mkv",
+)
 
 
 def test_films_may_have_any_name(tmp_path: Path, tiny: Undisturbed, places: list[Any]) -> None:
     """Links too: the result has the link's name."""
-    place = make_place(
-        tmp_path / "it", *(tiny.film for _ in NAMES), names=[os.fsdecode(name) for name in NAMES.values()]
-    )
+    place = make_place(tmp_path / "it", *(tiny.film for _ in NAMES), names=[os.fsdecode(name) for name in NAMES])
     places.append(place)
     link = place.folder / "films" / "link.mkv"
     link.symlink_to(tiny.film)
@@ -297,7 +310,7 @@ def test_films_may_have_any_name(tmp_path: Path, tiny: Undisturbed, places: list
 def test_between_tiny_films_a_run_does_next_to_nothing(tmp_path: Path, tiny: Undisturbed, places: list[Any]) -> None:
     """Its own processor time per film, and the time that no film is worked on. The promise is 50 ms on a quiet machine;
     here that is five times as much, and ``status`` may take 200 ms of the processor meanwhile."""
-    count = 16
+    count = 10
     place = make_place(tmp_path / "it", *(tiny.film for _ in range(count)), names=[f"{n:02}.mkv" for n in range(count)])
     places.append(place)
     program = place.start()

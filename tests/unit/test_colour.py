@@ -14,7 +14,8 @@ from pipeline.frames import SampleFormat
 
 WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020nc": (0.2627, 0.0593)}
 SIZES = [(1, 1), (1, 2), (2, 1), (3, 5), (17, 23), (40, 64)]
-LAYOUTS = [("420", "left"), ("420", "center"), ("420", "topleft"), ("422", "left"), ("422", "center"), ("444", "left")]
+LOCATIONS = ("left", "center", "topleft", "top", "bottomleft", "bottom")
+LAYOUTS = [*(("420", location) for location in LOCATIONS), ("422", "left"), ("422", "center"), ("444", "left")]
 DEPTHS = [
     ("bt709", 8, False),
     ("bt709", 8, True),
@@ -75,9 +76,10 @@ def chroma_axes(format: SampleFormat) -> list[tuple[int, float]]:
     """(axis, luma position of the first chroma sample) of each subsampled axis."""
     axes = []
     if format.subsampling != "444":
-        axes.append((1, 0.5 if format.chroma_location == "center" else 0.0))
+        axes.append((1, 0.0 if "left" in format.chroma_location else 0.5))
     if format.subsampling == "420":
-        axes.append((0, 0.0 if format.chroma_location == "topleft" else 0.5))
+        rows = {"top": 0.0, "topleft": 0.0, "bottom": 1.0, "bottomleft": 1.0}
+        axes.append((0, rows.get(format.chroma_location, 0.5)))
     return axes
 
 

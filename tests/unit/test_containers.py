@@ -151,3 +151,30 @@ def test_a_named_container_is_taken_or_refused_never_replaced():
     assert "mp4 or mkv" in caught.value.hint
     with pytest.raises(ConfigError, match="folder of pictures"):
         choose_container("mkv", info=film(), encoder=ENCODERS["png"])
+
+
+@pytest.mark.parametrize("container", ["mkv", "mp4", "mov"])
+def test_sound_in_the_form_of_discs_becomes_plain(container):
+    plan = plan_streams(film(entry("audio", "pcm_bluray")), container=container, encoder=X264)
+    assert [copy.codec for copy in plan.copies] == ["pcm_s24le"]
+    assert plan.problems == ()
+    assert "samples stay the same" in plan.warnings[0]
+
+
+@pytest.mark.parametrize("codec", ["nellymoser", "adpcm_ima_qt"])
+def test_sound_that_matroska_does_not_hold_is_refused_by_name(codec):
+    plan = plan_streams(film(entry("audio", codec)), container="mkv", encoder=X264)
+    assert codec in plan.problems[0]
+
+
+def test_what_cannot_be_held_is_left_out_where_the_config_says_so():
+    source = film(entry("subtitle", "hdmv_pgs_subtitle", language="eng"))
+    plan = plan_streams(source, container="mp4", encoder=X264, leave_out_unheld=True)
+    assert plan.problems == plan.copies == ()
+    assert "hdmv_pgs_subtitle" in plan.warnings[0] and "left out" in plan.warnings[0]
+
+
+def test_a_stream_of_which_nothing_is_known_is_left_out_with_a_warning():
+    plan = plan_streams(film(entry("audio", "aac", is_empty=True)), container="mkv", encoder=X264)
+    assert plan.problems == plan.copies == ()
+    assert "nothing of it can be read" in plan.warnings[0]

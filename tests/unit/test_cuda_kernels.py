@@ -47,6 +47,7 @@ FORMATS = [
     SampleFormat(matrix="bt709"),
     SampleFormat(matrix="bt601", full_range=True, chroma_location="center"),
     SampleFormat(matrix="bt2020nc", bit_depth=10, chroma_location="topleft"),
+    SampleFormat(matrix="bt2020nc", bit_depth=10, chroma_location="bottom"),
     SampleFormat(matrix="bt709", bit_depth=16, full_range=True),
     SampleFormat(matrix="bt601", subsampling="422"),
     SampleFormat(matrix="bt2020nc", subsampling="422", bit_depth=12, chroma_location="center"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import device_runs
 from helpers.cuda_on_cpu import COMPILER, HostLauncher
 from helpers.device_runs import (
     assert_same,
@@ -61,6 +62,24 @@ def test_frames_are_those_of_the_cpu_path_to_the_last_bit(
 def test_frames_are_the_same_when_the_encoder_takes_each_at_once(tmp_path: Path) -> None:
     plan = host_plan(tmp_path, tile_px=16)
     assert_same(device_pictures(gpu_plan(plan), FakeGpu(), is_late=False), host_pictures(plan))
+
+
+def test_frames_of_another_range_become_what_the_cpu_path_makes_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = host_plan(tmp_path)
+    other = replace(plan.info.video.format, full_range=not plan.info.video.format.full_range)
+    originals = list(decoded(plan))
+
+    def frames(_: Any = None) -> Iterator[Frame]:
+        for frame in originals:  # every second one says that its codes have another range
+            yield replace(frame, format=other) if frame.stamp.index % 2 else frame
+
+    monkeypatch.setattr(device_runs, "decoded", frames)
+    found, wanted = device_pictures(gpu_plan(plan), FakeGpu(), frames=frames), host_pictures(plan)
+    assert [stamp for stamp, _ in found] == [stamp for stamp, _ in wanted]
+    for (_, planes), (_, others) in zip(found, wanted, strict=True):
+        assert np.abs(planes[0].astype(int) - others[0]).max() <= 1  # rounded once more
 
 
 def interleaved(gpu: FakeGpu, frames: Iterator[Frame], *, pool: DevicePool) -> Iterator[Frame]:

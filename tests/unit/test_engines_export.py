@@ -131,10 +131,10 @@ def test_paths_that_cannot_be_written_are_refused_first(network, name, text, tmp
 
 @pytest.mark.parametrize(("number", "text"), [(28, "No space left"), (13, "Permission denied"), (30, "Read-only")])
 def test_a_disk_that_refuses_is_named_and_nothing_is_left(network, number, text, tmp_path, monkeypatch):
-    def refuse(self: Path, content: bytes) -> int:
-        raise OSError(number, os.strerror(number), str(self))
+    def refuse(path: Path, content: bytes) -> bool:
+        raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr("engines.atomic._write_unnamed", refuse)
     with pytest.raises(ExportFailed, match=text) as caught:
         export_network(network, tmp_path / "net.onnx", options=GraphOptions(), verify=False)
     assert "bytes" in caught.value.hint

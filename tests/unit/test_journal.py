@@ -354,7 +354,7 @@ def test_a_journal_that_cannot_be_begun_or_reopened_is_an_output_error(
     work = tmp_path / "work"
     work.mkdir()
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_bytes", full)
+        patched.setattr("engines.atomic._write_unnamed", full)
         with pytest.raises(OutputError, match="No space left"):
             go_on(work)
     assert list(work.iterdir()) == []

@@ -1,5 +1,6 @@
 """Assembly: everything the source has arrives, and every time is the source's own. Read back without our own code."""
 
+import os
 import subprocess
 from dataclasses import replace
 from fractions import Fraction
@@ -217,6 +218,22 @@ def test_a_real_film_with_sound(tmp_path):
     run_ffmpeg("-i", str(real_film("bigbuckbunny")), "-t", "2", "-c", "copy", str(source))
     verify_output(out, make_film(source, out, segment_frames=20))
     assert_same_times(source, out)
+
+
+@pytest.mark.parametrize(
+    "name", [b"caf\xe9 \xff.mkv", b"<film>.mkv", b"a\nb:c 'd' \"e\".mkv"], ids=["no UTF-8", "our own", "all kinds"]
+)
+@pytest.mark.parametrize("with_sound", [True, False])
+def test_films_and_results_may_have_any_name(tmp_path, name, with_sound):
+    """Without sound, ffmpeg-python does not see the source at all."""
+    name = os.fsdecode(name)
+    (tmp_path / "in").mkdir()
+    source, out = tmp_path / "in" / name, tmp_path / name
+    write_counter_video(source, frames=6, audio_tracks=1 if with_sound else 0)
+    make_film(source, out)
+    assert_same_times(source, out)
+    with av.open(out, metadata_errors="surrogateescape") as film:
+        assert len(film.streams.audio) == with_sound
 
 
 def test_without_a_source_there_is_only_the_video(tmp_path):

@@ -58,7 +58,7 @@ def test_full_range_is_read(tmp_path):
     assert video.format.full_range is True
 
 
-@pytest.mark.parametrize("location", ["left", "center", "topleft"])
+@pytest.mark.parametrize("location", ["left", "center", "topleft", "top", "bottomleft", "bottom"])
 def test_chroma_location_is_read(tmp_path, location):
     path = media.write_counter_video(tmp_path / "film.mp4", chroma_location=location)
     assert probe_media(path).video.tags.chroma_location == location

@@ -29,7 +29,10 @@ HEAVY = (
     "PyNvVideoCodec",
 )
 LOADED_WHEN_USED = {
+    "pipeline/decode/deinterlacing.py",
+    "pipeline/decode/field_scan.py",
     "pipeline/decode/film_pass.py",
+    "pipeline/decode/frame_filter.py",
     "pipeline/decode/image_size.py",
     "pipeline/decode/libav.py",
     "pipeline/decode/nvdec.py",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from helpers import media
 
-from pipeline.decode.structure import broken_matroska_offset, missing_bytes
+from pipeline.decode.structure import broken_avi_offset, broken_matroska_offset, missing_bytes
 
 
 @pytest.fixture(params=["mkv", "mp4", "mov", "avi", "webm"])
@@ -50,3 +50,24 @@ def test_overwritten_matroska_blocks_are_found(tmp_path):
     offset = broken_matroska_offset(broken)
     assert offset is not None
     assert offset >= source.stat().st_size * 0.4
+
+
+def test_a_whole_avi_has_no_break(tmp_path):
+    assert broken_avi_offset(media.write_counter_video(tmp_path / "film.avi", frames=30)) is None
+    assert broken_avi_offset(media.write_counter_video(tmp_path / "film.mkv", frames=3)) is None
+
+
+def test_overwritten_avi_chunks_are_found(tmp_path):
+    source = media.write_counter_video(tmp_path / "film.avi", frames=60)
+    content = bytearray(source.read_bytes())
+    start = content.index(b"00dc", len(content) // 2)
+    content[start : start + 8] = bytes(8)
+    source.write_bytes(content)
+    assert broken_avi_offset(source) == start
+
+
+def test_an_avi_cut_off_is_short_and_not_broken(tmp_path):
+    source = media.write_counter_video(tmp_path / "film.avi", frames=60)
+    short = media.truncate_copy(source, tmp_path / "short.avi", fraction=0.5)
+    assert broken_avi_offset(short) is None
+    assert missing_bytes(short) > 0

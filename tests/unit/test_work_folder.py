@@ -235,7 +235,7 @@ def test_a_full_disk_leaves_not_even_an_empty_folder(tmp_path: Path, monkeypatch
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_bytes", full)
+        patched.setattr("engines.atomic._write_unnamed", full)
         with pytest.raises(OutputError, match="No space left"), open_work_folder(tmp_path / "film.mkv"):
             pass
     assert list(tmp_path.iterdir()) == []

@@ -46,7 +46,14 @@ def choose_frame(frame_count: int, *, rate: Fraction) -> int:
 
 
 def write_thumbnails(
-    source: Path, output: Path, *, frame_index: int, before: Path, after: Path, stream_index: int | None = None
+    source: Path,
+    output: Path,
+    *,
+    frame_index: int,
+    before: Path,
+    after: Path,
+    stream_index: int | None = None,
+    per_frame: int = 1,
 ) -> Thumbnails:
     """Write both pictures as JPEG of at most ``MAX_BYTES`` each.
 
@@ -56,6 +63,7 @@ def write_thumbnails(
         frame_index: 0-based, in display order.
         before, after: The pictures; replaced if they exist. Their folder exists.
         stream_index: The source's video stream; None for the first that is no cover art.
+        per_frame: Frames of the output for each of the source: two where each is of a field.
 
     Returns:
         What was written.
@@ -66,7 +74,9 @@ def write_thumbnails(
         OutputError: A picture cannot be written.
         ValueError: ``frame_index`` is negative.
     """
-    enlarged, result = read_before_and_after(source, output, frame_index=frame_index, stream_index=stream_index)
+    enlarged, result = read_before_and_after(
+        source, output, frame_index=frame_index, stream_index=stream_index, per_frame=per_frame
+    )
     height, width = result.shape[:2]
     side_h, side_w = min(height, HEIGHT_PX), min(width, WIDTH_PX)
     # The source chooses the part, so that the choice cannot favour what the network made up.
