@@ -74,6 +74,11 @@ def check_cuda_core() -> Finding:
     return check_module(name="cuda-core", modules=("cuda.core",), packages=("cuda-core",), fix=NVIDIA_EXTRA)
 
 
+def check_cudnn() -> Finding:
+    """cuDNN's front end for Python, through which backend cudnn runs networks."""
+    return check_module(name="cuDNN", modules=("cudnn",), packages=("nvidia-cudnn-frontend",), fix=INSTALL["cudnn"])
+
+
 def check_tensorrt() -> Finding:
     """TensorRT, by its Python module."""
     return check_module(
@@ -214,6 +219,7 @@ ENGINE_PROBES: tuple[Callable[[], Finding], ...] = (
     check_onnxruntime,
     check_gpu,
     check_cuda_core,
+    check_cudnn,
     check_tensorrt,
     check_tensorrt_rtx,
     check_weights,

@@ -133,6 +133,16 @@ class EndKernels:
         self._io_dtype = io_dtype
         self._kernels: dict[KernelSource, OwnKernel] = {}
 
+    def load(self, plan: Plan) -> None:
+        """Compile all that a plan needs, so that its first inference waits for nothing."""
+        for step in plan.steps:
+            if isinstance(step, PackStep):
+                self._kernel(pack_source(plan, step, io_dtype=self._io_dtype))
+            elif isinstance(step, EnlargeStep):
+                self._kernel(enlarge_source(step))
+            elif isinstance(step, FinishStep):
+                self._kernel(finish_source(step, io_dtype=self._io_dtype))
+
     def pack(self, plan: Plan, step: PackStep, *, image: int, target: int, stream: Stream) -> None:
         """Planar input to NHWC."""
         arguments, blocks = pack_call(plan, step, image=image, target=target)

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterable
+from contextlib import ExitStack
+from itertools import groupby
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from engines.cudnn.choosing import ChoiceStore, FusedKernel, choose_kernel, restore_kernel
+from engines.cudnn.choices import ChoiceStore
+from engines.cudnn.choosing import MOST_PLANS
 from engines.cudnn.ends import EndKernels
-from engines.cudnn.fused import FusedSignature, constants_of, signature_of, stored_operands
-from engines.cudnn.hopper_steps import HOPPER, OwnConvolutions, OwnStep
-from engines.cudnn.memory import ALIGNMENT_BYTES, plan_memory
+from engines.cudnn.kernels import StepKernels
+from engines.cudnn.memory import plan_memory
 from engines.cudnn.steps import ITEM_BYTES, ConvStep, EnlargeStep, FinishStep, PackStep, Plan, Slice
 from engines.errors import InferenceFailed
-from engines.gpu import Device, DeviceBuffer, Graph, Stream
+from engines.gpu import Device, Graph, Stream
+
+logger = logging.getLogger(__name__)
 
 _NOISE_BYTES = 1 << 24
-
-CHOICE_BUDGET_S = 1.3
-"""For one kind of step: RealESRGAN_x4plus has 19, so that a first start stays below 30 s."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Convolution:
-    kernel: FusedKernel
-    operands: dict[int, int]
 
 
 class CudnnNetwork:
@@ -38,14 +31,15 @@ class CudnnNetwork:
         cudnn: The module.
         plan: What to run.
         device: Where; stays the caller's.
-        stream: Where kernels are timed; stays the caller's.
+        stream: Where kernels are timed and recorded; stays the caller's.
         store: Choices made before; new ones are added and saved.
         io_dtype: Type of the arrays taken and given.
-        uses_own: Whether our own Hopper convolutions run the steps that they can.
-        budget_s: How long the choice for one kind of step may take.
+        uses_own: Whether our own Hopper convolutions are tried for the steps that they can run.
+        most_plans: Plans of cuDNN's that are tried for a kind of step.
+        graph: Whether to record what lies between the ends as a CUDA graph.
 
     Raises:
-        InferenceFailed: cuDNN runs one of the steps in no way.
+        InferenceFailed: Nothing runs one of the steps rightly.
         OutOfDeviceMemory: The buffers do not fit.
     """
 
@@ -58,71 +52,93 @@ class CudnnNetwork:
         stream: Stream,
         store: ChoiceStore,
         io_dtype: str,
-        uses_own: bool = False,
-        budget_s: float = CHOICE_BUDGET_S,
+        uses_own: bool = True,
+        most_plans: int = MOST_PLANS,
+        graph: bool = True,
     ) -> None:
         self.plan = plan
         self._cudnn = cudnn
         self._device = device
-        self._owned: list[DeviceBuffer] = []
-        self._scratch: DeviceBuffer | None = None
-        self._budget_s = budget_s
-        self._own_steps: dict[int, OwnStep] = {}
-        self.choosing_s = 0.0
-        """How long the kernels took to be built and chosen."""
+        self._stream = stream
+        self._graphs: dict[int, Graph] = {}
+        self._closing = ExitStack()
         try:
             self._handle = cudnn.create_handle()
+            self._closing.callback(cudnn.destroy_handle, self._handle)
+            cudnn.set_stream(self._handle, stream.handle)
             self._memory = plan_memory(plan)
-            self._block = self._own(self._memory.bytes)
-            self._fill_with_noise(stream)
+            self._block = device.allocate(self._memory.bytes)
+            self._closing.callback(self._block.close)
             self._ends = EndKernels(device, io_dtype=io_dtype)
-            if uses_own and device.compute_capability == HOPPER:
-                self._hopper = OwnConvolutions(device, stream=stream)
-                self._own_steps = self._prepare_own()
-            self.convolutions = self._prepare(stream, store)
+            self._closing.callback(self._ends.close)
+            self._ends.load(plan)
+            self.kernels = StepKernels(
+                cudnn,
+                handle=self._handle,
+                plan=plan,
+                device=device,
+                stream=stream,
+                store=store,
+                address=self.address,
+                uses_own=uses_own,
+                most_plans=most_plans,
+                fill=self._fill_with_noise,
+            )
+            """What runs the convolutions."""
+            self._closing.callback(self.kernels.close)
+            if graph:
+                self._record()
         except BaseException:
             self.close()
             raise
 
     @property
     def device_bytes(self) -> int:
-        """Device memory that it holds, without what its libraries hold."""
-        return sum(buffer.bytes for buffer in self._owned) + (self._scratch.bytes if self._scratch else 0)
+        """Device memory of activations and scratch."""
+        return self._block.bytes + self.kernels.scratch_bytes
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether what lies between the ends is launched as a CUDA graph."""
+        return bool(self._graphs)
 
     def enqueue(self, stream: Stream, *, image: int, picture: int) -> None:
-        """Put one inference into a stream.
+        """Put one inference into a stream: the ends with the caller's addresses, between them a CUDA graph.
 
         Args:
             stream: Not the default one.
             image: Address of the input, (N, C, H, W).
             picture: Address of the output, (N, C, s*H, s*W).
-        """
-        self._cudnn.set_stream(self._handle, stream.handle)
-        for index, step in enumerate(self.plan.steps):
-            self.enqueue_step(index, step, stream=stream, image=image, picture=picture)
 
-    def enqueue_step(self, index: int, step: Any, *, stream: Stream, image: int, picture: int) -> None:
-        """Put one step into a stream; the handle must be set to that stream."""
-        if index in self._own_steps:
-            self._own_steps[index].launch(stream)
-        elif isinstance(step, ConvStep):
-            one = self.convolutions[index]
-            scratch = self._scratch.pointer if self._scratch is not None else 0
-            one.kernel.graph.execute_plan_at_index(one.operands, scratch, one.kernel.index, self._handle)
+        Raises:
+            InferenceFailed: The GPU or cuDNN failed.
+        """
+        if not self._graphs:
+            self._cudnn.set_stream(self._handle, stream.handle)
+        for is_inside, indices in self._runs():
+            if is_inside and indices[0] in self._graphs:
+                self._graphs[indices[0]].launch(stream)
+                continue
+            for index in indices:
+                self.enqueue_step(index, stream=stream, image=image, picture=picture)
+
+    def enqueue_step(self, index: int, *, stream: Stream, image: int = 0, picture: int = 0) -> None:
+        """Put one step into a stream, without graphs; cuDNN's handle must be set to that stream.
+
+        Raises:
+            InferenceFailed: The GPU or cuDNN failed.
+        """
+        step = self.plan.steps[index]
+        if isinstance(step, ConvStep):
+            self.kernels.launch(index, stream=stream)
         elif isinstance(step, PackStep):
             self._ends.pack(self.plan, step, image=image, target=self.address(step.target), stream=stream)
         elif isinstance(step, EnlargeStep):
-            self._ends.enlarge(
-                self.plan, step, source=self.address(step.source), target=self.address(step.target), stream=stream
-            )
-        elif isinstance(step, FinishStep):
-            self._ends.finish(
-                self.plan, step, source=self.address(step.source), image=image, picture=picture, stream=stream
-            )
-
-    def capture(self, stream: Stream, *, image: int, picture: int) -> Graph:
-        """Record one inference with fixed addresses as one CUDA graph."""
-        return stream.capture(lambda: self.enqueue(stream, image=image, picture=picture))
+            source, target = self.address(step.source), self.address(step.target)
+            self._ends.enlarge(self.plan, step, source=source, target=target, stream=stream)
+        else:
+            source = self.address(step.source)
+            self._ends.finish(self.plan, step, source=source, image=image, picture=picture, stream=stream)
 
     def address(self, part: Slice) -> int:
         """Device address of the first number of a slice."""
@@ -132,125 +148,41 @@ class CudnnNetwork:
 
     def close(self) -> None:
         """Give everything back; nothing may be running. Can be called twice."""
-        self.convolutions = {}
-        self._own_steps = {}
-        own = self.__dict__.pop("_hopper", None)
-        if own is not None:
-            own.close()
-        ends = self.__dict__.pop("_ends", None)
-        if ends is not None:
-            ends.close()
-        handle = self.__dict__.pop("_handle", None)
-        if handle is not None:
-            self._cudnn.destroy_handle(handle)
-        if self._scratch is not None:
-            self._owned.append(self._scratch)
-            self._scratch = None
-        while self._owned:
-            self._owned.pop().close()
+        self._forget_graphs()
+        self._closing.close()
 
-    def _prepare(self, stream: Stream, store: ChoiceStore) -> dict[int, _Convolution]:
-        """Upload the weights and find a kernel for every signature."""
-        self._cudnn.set_stream(self._handle, stream.handle)
-        started = time.perf_counter()
-        steps = {
-            index: step
-            for index, step in enumerate(self.plan.steps)
-            if isinstance(step, ConvStep) and index not in self._own_steps
-        }
-        constants = self._upload([constants_of(step) for step in steps.values()], stream)
-        kernels: dict[FusedSignature, FusedKernel] = {}
-        found: dict[int, _Convolution] = {}
-        is_new = False
-        for (index, step), addresses in zip(steps.items(), constants, strict=True):
-            operands = addresses | {number: self.address(part) for number, part in stored_operands(step).items()}
-            signature = signature_of(self.plan, step)
-            if signature not in kernels:
-                kernel = self._restore(signature, store)
-                if kernel is None:
-                    kernel = choose_kernel(
-                        self._cudnn,
-                        signature,
-                        handle=self._handle,
-                        device=self._device,
-                        stream=stream,
-                        operands=operands,
-                        workspace=self._workspace(stream),
-                        budget_s=self._budget_s,
-                    )
-                    store.add(signature, kernel.choice)
-                    is_new = True
-                self._workspace(stream)(kernel.workspace_bytes)
-                kernels[signature] = kernel
-            found[index] = _Convolution(kernel=kernels[signature], operands=operands)
-        self.choosing_s = time.perf_counter() - started
-        if is_new:
-            store.save()
-        return found
+    def _runs(self) -> Iterable[tuple[bool, list[int]]]:
+        """Indices of steps that follow each other, by whether they touch nothing but our own memory."""
+        indexed = enumerate(self.plan.steps)
+        for is_inside, group in groupby(indexed, lambda one: not isinstance(one[1], PackStep | FinishStep)):
+            yield is_inside, [index for index, _ in group]
 
-    def _prepare_own(self) -> dict[int, OwnStep]:
-        found = {}
-        for index, step in enumerate(self.plan.steps):
-            if isinstance(step, ConvStep) and step.target is not None:
-                own = self._hopper.prepare(
-                    self.plan, step, source=self.address(step.source), target=self.address(step.target)
-                )
-                if own is not None:
-                    found[index] = own
-        return found
+    def _record(self) -> None:
+        """Record the steps between the ends, after a plain run in which libraries load what they need."""
+        for is_inside, indices in self._runs():
+            if not is_inside:
+                continue
 
-    def _restore(self, signature: FusedSignature, store: ChoiceStore) -> FusedKernel | None:
-        choice = store.find(signature)
-        if choice is None:
-            return None
-        try:
-            return restore_kernel(self._cudnn, signature, choice=choice, handle=self._handle)
-        except InferenceFailed:
-            return None
+            def enqueue(indices: list[int] = indices) -> None:
+                for index in indices:
+                    self.enqueue_step(index, stream=self._stream)
 
-    def _workspace(self, stream: Stream) -> Callable[[int], int]:
-        """Scratch memory that all steps share: it grows to the largest need."""
+            enqueue()
+            self._stream.synchronize()
+            try:
+                self._graphs[indices[0]] = self._stream.capture(enqueue)
+            except InferenceFailed as exc:
+                logger.warning("the network is not replayed as a CUDA graph: %s", exc)
+                self._forget_graphs()
+                return
 
-        def give(count: int) -> int:
-            if count == 0:
-                return self._scratch.pointer if self._scratch is not None else 0
-            if self._scratch is None or self._scratch.bytes < count:
-                stream.synchronize()
-                if self._scratch is not None:
-                    self._scratch.close()
-                    self._scratch = None
-                self._scratch = self._device.allocate(count)
-            return self._scratch.pointer
+    def _forget_graphs(self) -> None:
+        while self._graphs:
+            self._graphs.popitem()[1].close()
 
-        return give
-
-    def _upload(self, constants: list[dict[int, NDArray[Any]]], stream: Stream) -> list[dict[int, int]]:
-        """Copy all weights into one buffer."""
-        offset = 0
-        places: list[dict[int, int]] = []
-        for arrays in constants:
-            place = {}
-            for number, array in arrays.items():
-                place[number] = offset
-                offset += -(-array.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
-            places.append(place)
-        block = np.zeros(max(offset, 1), np.uint8)
-        for arrays, place in zip(constants, places, strict=True):
-            for number, array in arrays.items():
-                block[place[number] : place[number] + array.nbytes] = array.reshape(-1).view(np.uint8)
-        buffer = self._own(block.nbytes)
-        stream.upload(block, buffer.pointer)
-        stream.synchronize()
-        return [{number: buffer.pointer + at for number, at in place.items()} for place in places]
-
-    def _fill_with_noise(self, stream: Stream) -> None:
+    def _fill_with_noise(self) -> None:
         """Numbers like those of a picture: a GPU runs zeros faster than what it will really be given."""
         noise = np.random.default_rng(0).normal(0, 0.2, _NOISE_BYTES // 2).astype(np.float16).view(np.uint8)
         for start in range(0, self._block.bytes, noise.nbytes):
-            stream.upload(noise[: self._block.bytes - start], self._block.pointer + start)
-        stream.synchronize()
-
-    def _own(self, count: int) -> DeviceBuffer:
-        buffer = self._device.allocate(count)
-        self._owned.append(buffer)
-        return buffer
+            self._stream.upload(noise[: self._block.bytes - start], self._block.pointer + start)
+        self._stream.synchronize()

@@ -7,8 +7,7 @@ between; anything that is not known is named in the error. Casts disappear: the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,34 +25,22 @@ from engines.cudnn.layers import (
     ShuffleLayer,
     UnshuffleLayer,
 )
+from engines.cudnn.nodes import (
+    HINT,
+    attributes_of,
+    convolution_step,
+    input_of,
+    repetition_factor,
+    unshuffled_kernel,
+    unsupported,
+)
+from engines.cudnn.views import View, split_view
 from engines.errors import UnsupportedModel, UnsupportedShape
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-_HINT = "choose another backend for this model, such as torch or onnxruntime"
-
-_TO_SPACE = (0, 1, 4, 2, 5, 3)
-"""From (N, C, r, c, H, W) to (N, C, H, r, W, c): the transposition of a pixel shuffle."""
-
-_TO_DEPTH = (0, 1, 3, 5, 2, 4)
-"""From (N, C, H, r, W, c) to (N, C, r, c, H, W): the transposition of a pixel unshuffle."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _View:
-    """A value with six axes, on the way to or from a pixel shuffle."""
-
-    kind: Literal["channels", "space", "pixels", "depth", "base"]
-    """Axes (N, C, r, c, H, W) before a shuffle; (N, C, H, r, W, c) after it; the same of an image to be unshuffled;
-    (N, C, r, c, H, W) of that; (N, C, H, 1, W, 1), repeated where it is added."""
-    value: int
-    """The layer it is a view of."""
-    factor: int
-    """Of the shuffle."""
-
-
-_Value = int | _View
+_Value = int | View
 _Kind = TypeVar("_Kind", bound=Layer)
 
 
@@ -110,36 +97,26 @@ class _Reader:
                 continue
             reader = self._readers.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
             if reader is None:
-                raise _unsupported(node, "this operator")
+                raise unsupported(node, "this operator")
             value = reader(node)
             self._values[node.output[0]] = value
             self._follow_type(node)
         if len(self._graph.output) != 1:
-            raise UnsupportedModel(f"the graph has {len(self._graph.output)} outputs instead of one", hint=_HINT)
+            raise UnsupportedModel(f"the graph has {len(self._graph.output)} outputs instead of one", hint=HINT)
         output = self._values.get(self._graph.output[0].name)
         if not isinstance(output, int):
-            raise UnsupportedModel("the graph's output is not a picture", hint=_HINT)
+            raise UnsupportedModel("the graph's output is not a picture", hint=HINT)
         return LayerGraph(batch=batch, layers=tuple(self._layers), output=output)
 
     def _read_image(self) -> int:
-        inputs = [one for one in self._graph.input if one.name not in self._constants]
-        if len(inputs) != 1:
-            raise UnsupportedModel(f"the graph has {len(inputs)} inputs instead of one", hint=_HINT)
-        sizes = [axis.dim_value for axis in inputs[0].type.tensor_type.shape.dim]
-        if len(sizes) != 4 or min(sizes) < 1:
-            named = [axis.dim_value or axis.dim_param or "?" for axis in inputs[0].type.tensor_type.shape.dim]
-            raise UnsupportedShape(
-                f"the graph's input is {named}; this engine takes (N, C, H, W), all fixed", hint="export it at one size"
-            )
-        batch, channels, height, width = sizes
-        image = ImageLayer(name=inputs[0].name, channels=channels, height=height, width=width)
-        self._values[inputs[0].name] = self._append(image)
-        return int(batch)
+        name, (batch, channels, height, width) = input_of(self._graph, constants=self._constants)
+        self._values[name] = self._append(ImageLayer(name=name, channels=channels, height=height, width=width))
+        return batch
 
     def _read_constant(self, node: Any) -> None:
-        value = _attributes(node).get("value")
+        value = attributes_of(node).get("value")
         if value is None:
-            raise _unsupported(node, "a constant that is no tensor")
+            raise unsupported(node, "a constant that is no tensor")
         self._constants[node.output[0]] = np.asarray(self._to_array(value))
 
     def _follow_type(self, node: Any) -> None:
@@ -147,7 +124,7 @@ class _Reader:
         from onnx import TensorProto
 
         if node.op_type == "Cast":
-            is_wide = _attributes(node)["to"] == TensorProto.FLOAT
+            is_wide = attributes_of(node)["to"] == TensorProto.FLOAT
         else:
             is_wide = any(name in self._wide for name in node.input)
         if is_wide and self._has_narrow_weights:
@@ -166,57 +143,38 @@ class _Reader:
     def _value(self, node: Any, position: int) -> _Value:
         name = node.input[position]
         if name not in self._values:
-            raise _unsupported(node, f"the constant input {name}" if name in self._constants else f"the input {name}")
+            raise unsupported(node, f"the constant input {name}" if name in self._constants else f"the input {name}")
         return self._values[name]
 
     def _picture(self, node: Any, position: int = 0) -> int:
         """Index of a layer that the node reads, where a view would not do."""
         value = self._value(node, position)
-        if isinstance(value, _View):
-            raise _unsupported(node, "an input with six axes")
+        if isinstance(value, View):
+            raise unsupported(node, "an input with six axes")
         return value
 
     def _constant(self, node: Any, position: int) -> NDArray[Any]:
         name = node.input[position] if position < len(node.input) else ""
         if name not in self._constants:
-            raise _unsupported(node, f"input {position} that is not constant")
+            raise unsupported(node, f"input {position} that is not constant")
         return self._constants[name]
 
     def _cast(self, node: Any) -> _Value:
         from onnx import TensorProto
 
-        if _attributes(node)["to"] not in {TensorProto.FLOAT, TensorProto.FLOAT16}:
-            raise _unsupported(node, "a type other than float32 and float16")
+        if attributes_of(node)["to"] not in {TensorProto.FLOAT, TensorProto.FLOAT16}:
+            raise unsupported(node, "a type other than float32 and float16")
         return self._value(node, 0)
 
     def _conv(self, node: Any) -> _Value:
         source = self._picture(node)
-        attributes = _attributes(node)
         kernel = self._constant(node, 1).astype(np.float32)
-        outputs, inputs, rows, columns = kernel.shape
+        outputs = kernel.shape[0]
         bias = self._constant(node, 2).astype(np.float32) if len(node.input) > 2 else np.zeros(outputs, np.float32)
-        steps = attributes.get("strides", [1, 1])
-        pads = attributes.get("pads", [0, 0, 0, 0])
-        step = steps[0]
-        radius = (rows - step) // 2
-        is_known = (
-            rows == columns
-            and list(steps) == [step, step]
-            and rows % step == 0
-            and (rows // step) % 2 == 1
-            and list(pads) == [radius] * 4
-            and attributes.get("group", 1) == 1
-            and set(attributes.get("dilations", [1, 1])) == {1}
-            and attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
-            and inputs == self._layers[source].channels
-        )
-        if not is_known:
-            raise _unsupported(node, "a convolution that does not keep the size, or with groups or dilations")
+        step = convolution_step(node, kernel=kernel, channels=self._layers[source].channels)
         if step > 1:  # of step pixels in steps of as many: an unshuffle and a convolution in steps of one
             source = self._unshuffle(node, source, factor=step)
-            taps = rows // step
-            parts = kernel.reshape(outputs, inputs, taps, step, taps, step).transpose(0, 1, 3, 5, 2, 4)
-            kernel = parts.reshape(outputs, inputs * step * step, taps, taps)
+            kernel = unshuffled_kernel(kernel, step=step)
         return self._add_layer(
             ConvLayer, node, source, channels=outputs, kernel=np.ascontiguousarray(kernel), bias=bias
         )
@@ -225,73 +183,62 @@ class _Reader:
         return self._activation(node, self._constant(node, 1).astype(np.float32).reshape(-1))
 
     def _leaky(self, node: Any) -> _Value:
-        return self._activation(node, np.full(1, _attributes(node).get("alpha", 0.01), np.float32))
+        return self._activation(node, np.full(1, attributes_of(node).get("alpha", 0.01), np.float32))
 
     def _activation(self, node: Any, slopes: NDArray[np.float32]) -> _Value:
         source = self._picture(node)
         if slopes.size not in {1, self._layers[source].channels}:
-            raise _unsupported(node, f"{slopes.size} slopes for {self._layers[source].channels} channels")
+            raise unsupported(node, f"{slopes.size} slopes for {self._layers[source].channels} channels")
         return self._add_layer(ActivationLayer, node, source, slopes=slopes)
 
     def _mul(self, node: Any) -> _Value:
         position = next((at for at, name in enumerate(node.input) if name in self._constants), None)
         if position is None or self._constant(node, position).size != 1:
-            raise _unsupported(node, "a factor that is not one constant number")
+            raise unsupported(node, "a factor that is not one constant number")
         factor = float(self._constant(node, position).reshape(-1)[0])
         return self._add_layer(ScaleLayer, node, self._picture(node, 1 - position), factor=factor)
 
     def _add(self, node: Any) -> _Value:
         left, right = self._value(node, 0), self._value(node, 1)
         is_wide = self._has_narrow_weights and all(name in self._wide for name in node.input)
-        if isinstance(left, _View) and isinstance(right, _View):
+        if isinstance(left, View) and isinstance(right, View):
             by_kind = {view.kind: view for view in (left, right)}
             if set(by_kind) != {"space", "base"}:
-                raise _unsupported(node, "an addition of these views")
+                raise unsupported(node, "an addition of these views")
             space, base = by_kind["space"], by_kind["base"]
             shuffled = self._shuffle(node, space)
             enlarged = self._enlarge(node, base.value, factor=space.factor)
             self._check_same(node, shuffled, enlarged)
             total = self._add_layer(AddLayer, node, shuffled, enlarged, is_wide=is_wide)
-            return _View(kind="space", value=total, factor=1)
-        if isinstance(left, _View) or isinstance(right, _View):
-            raise _unsupported(node, "an addition of values with four and with six axes")
+            return View(kind="space", value=total, factor=1)
+        if isinstance(left, View) or isinstance(right, View):
+            raise unsupported(node, "an addition of values with four and with six axes")
         self._check_same(node, left, right)
         return self._add_layer(AddLayer, node, left, right, is_wide=is_wide)
 
     def _check_same(self, node: Any, left: int, right: int) -> None:
         one, other = self._layers[left], self._layers[right]
         if (one.channels, one.height, one.width) != (other.channels, other.height, other.width):
-            raise _unsupported(node, "an addition of values of two shapes")
+            raise unsupported(node, "an addition of values of two shapes")
 
     def _concat(self, node: Any) -> _Value:
         sources = [self._picture(node, position) for position in range(len(node.input))]
         sizes = {(self._layers[source].height, self._layers[source].width) for source in sources}
-        if _attributes(node)["axis"] not in {1, -3} or len(sizes) != 1:
-            raise _unsupported(node, "a concatenation along another axis than the channels")
+        if attributes_of(node)["axis"] not in {1, -3} or len(sizes) != 1:
+            raise unsupported(node, "a concatenation along another axis than the channels")
         return self._add_layer(
             ConcatLayer, node, *sources, channels=sum(self._layers[source].channels for source in sources)
         )
 
     def _resize(self, node: Any) -> _Value:
         source = self._picture(node)
-        attributes = _attributes(node)
         before = self._layers[source]
         if len(node.input) > 3 and node.input[3]:
             sizes = [int(size) for size in self._constant(node, 3)]
             scales = [sizes[2] / before.height, sizes[3] / before.width] if len(sizes) == 4 else []
         else:
             scales = [float(scale) for scale in self._constant(node, 2)][-2:]
-        factor = int(scales[0]) if scales else 0
-        is_known = (
-            attributes.get("mode", b"nearest") == b"nearest"
-            and attributes.get("coordinate_transformation_mode", b"half_pixel") == b"asymmetric"
-            and attributes.get("nearest_mode", b"round_prefer_floor") == b"floor"
-            and factor >= 1
-            and scales == [factor, factor]
-        )
-        if not is_known:
-            raise _unsupported(node, "a Resize that is not the repetition of whole pixels")
-        return self._enlarge(node, source, factor=factor)
+        return self._enlarge(node, source, factor=repetition_factor(node, scales=scales))
 
     def _enlarge(self, node: Any, source: int, *, factor: int) -> int:
         before = self._layers[source]
@@ -299,17 +246,17 @@ class _Reader:
         return self._add_layer(EnlargeLayer, node, source, factor=factor, **sizes)
 
     def _depth_to_space(self, node: Any) -> _Value:
-        attributes = _attributes(node)
+        attributes = attributes_of(node)
         if attributes.get("mode", b"DCR") != b"CRD":
-            raise _unsupported(node, "DepthToSpace in mode DCR")
-        return self._shuffle(node, _View(kind="space", value=self._picture(node), factor=attributes["blocksize"]))
+            raise unsupported(node, "DepthToSpace in mode DCR")
+        return self._shuffle(node, View(kind="space", value=self._picture(node), factor=attributes["blocksize"]))
 
-    def _shuffle(self, node: Any, view: _View) -> int:
+    def _shuffle(self, node: Any, view: View) -> int:
         before, factor = self._layers[view.value], view.factor
         if factor == 1:
             return view.value
         if before.channels % factor**2:
-            raise _unsupported(node, f"a pixel shuffle by {factor} of {before.channels} channels")
+            raise unsupported(node, f"a pixel shuffle by {factor} of {before.channels} channels")
         sizes = {"height": before.height * factor, "width": before.width * factor}
         return self._add_layer(
             ShuffleLayer, node, view.value, factor=factor, channels=before.channels // factor**2, **sizes
@@ -319,8 +266,8 @@ class _Reader:
         """ONNX has the channels in the order (row, column, colour), torch in (colour, row, column)."""
         source = self._picture(node)
         if self._layers[source].channels != 1:
-            raise _unsupported(node, "SpaceToDepth, whose channels lie in another order than torch's pixel unshuffle")
-        return self._unshuffle(node, source, factor=_attributes(node)["blocksize"])
+            raise unsupported(node, "SpaceToDepth, whose channels lie in another order than torch's pixel unshuffle")
+        return self._unshuffle(node, source, factor=attributes_of(node)["blocksize"])
 
     def _unshuffle(self, node: Any, source: int, *, factor: int) -> int:
         before = self._layers[source]
@@ -337,42 +284,25 @@ class _Reader:
     def _reshape(self, node: Any) -> _Value:
         value = self._value(node, 0)
         target = [int(size) for size in self._constant(node, 1)]
-        if isinstance(value, _View):
+        if isinstance(value, View):
             return self._join(node, value)
         layer = self._layers[value]
         if len(target) == 4 and target[1:] == [layer.channels, layer.height, layer.width]:
             return value
-        if len(target) == 6:
-            _, *sizes = target
-            by_sizes: tuple[tuple[Literal["channels", "pixels", "base"], int, list[int]], ...] = (
-                ("base", 1, [layer.channels, layer.height, 1, layer.width, 1]),
-                (
-                    "channels",
-                    sizes[1],
-                    [layer.channels // sizes[1] ** 2, sizes[1], sizes[1], layer.height, layer.width],
-                ),
-                (
-                    "pixels",
-                    sizes[2],
-                    [layer.channels, layer.height // sizes[2], sizes[2], layer.width // sizes[2], sizes[2]],
-                ),
-            )
-            for kind, factor, expected in by_sizes:
-                if sizes == expected:
-                    return _View(kind=kind, value=value, factor=factor)
-        raise _unsupported(node, f"a Reshape to {target}")
+        view = split_view(layer, value=value, target=target)
+        if view is None:
+            raise unsupported(node, f"a Reshape to {target}")
+        return view
 
     def _transpose(self, node: Any) -> _Value:
         value = self._value(node, 0)
-        order = tuple(_attributes(node).get("perm", ()))
-        if isinstance(value, _View):
-            if value.kind == "channels" and order == _TO_SPACE:
-                return _View(kind="space", value=value.value, factor=value.factor)
-            if value.kind == "pixels" and order == _TO_DEPTH:
-                return _View(kind="depth", value=value.value, factor=value.factor)
-        raise _unsupported(node, f"a Transpose to {list(order)}")
+        order = tuple(attributes_of(node).get("perm", ()))
+        view = value.transposed(order) if isinstance(value, View) else None
+        if view is None:
+            raise unsupported(node, f"a Transpose to {list(order)}")
+        return view
 
-    def _join(self, node: Any, view: _View) -> _Value:
+    def _join(self, node: Any, view: View) -> _Value:
         """Reshape of a view with six axes back to four."""
         target = [int(size) for size in self._constant(node, 1)]
         if view.kind == "space":
@@ -380,20 +310,8 @@ class _Reader:
         elif view.kind == "depth":
             value = self._unshuffle(node, view.value, factor=view.factor)
         else:
-            raise _unsupported(node, f"a Reshape to {target}")
+            raise unsupported(node, f"a Reshape to {target}")
         layer = self._layers[value]
         if target[1:] != [layer.channels, layer.height, layer.width]:
-            raise _unsupported(node, f"a Reshape to {target}")
+            raise unsupported(node, f"a Reshape to {target}")
         return value
-
-
-def _attributes(node: Any) -> dict[str, Any]:
-    from onnx import helper
-
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-
-
-def _unsupported(node: Any, what: str) -> UnsupportedModel:
-    return UnsupportedModel(
-        f"backend cudnn does not know {what}: {node.op_type} {node.name or node.output[0]}", hint=_HINT
-    )

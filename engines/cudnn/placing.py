@@ -15,14 +15,16 @@ class Placing:
     Args:
         graph: The network.
         stored: Layers whose values are written to memory.
+        doubled: Of these, such as have two numbers for each value, side by side in two runs of channels.
 
     Raises:
         UnsupportedModel: A value would have to lie in two places, or beside others with channels that do not fit.
     """
 
-    def __init__(self, graph: LayerGraph, *, stored: frozenset[int]) -> None:
+    def __init__(self, graph: LayerGraph, *, stored: frozenset[int], doubled: frozenset[int] = frozenset()) -> None:
         self._graph = graph
         self._stored = stored
+        self._doubled = doubled
         self._buffers: list[Buffer] = []
         self._places: dict[int, Slice] = {}
         self._wide_places: dict[int, Slice] = {}
@@ -55,7 +57,8 @@ class Placing:
 
     def _new(self, index: int, *, is_wide: bool = False) -> Slice:
         layer = self._graph.layers[index]
-        channels = -(-layer.channels // CHANNEL_MULTIPLE) * CHANNEL_MULTIPLE
+        numbers = layer.channels * (2 if index in self._doubled else 1)
+        channels = -(-numbers // CHANNEL_MULTIPLE) * CHANNEL_MULTIPLE
         self._buffers.append(
             Buffer(
                 name=layer.name,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from engines.cudnn.chains import Chain, find_chains, find_finish
 from engines.cudnn.layers import (
     ActivationLayer,
     AddLayer,
@@ -21,7 +22,6 @@ from engines.cudnn.layers import (
     Layer,
     LayerGraph,
     ScaleLayer,
-    ShuffleLayer,
     UnshuffleLayer,
 )
 from engines.cudnn.phases import split_phases
@@ -50,31 +50,11 @@ _HINT = "choose another backend for this model, such as torch or onnxruntime"
 class PlanOptions:
     """Choices that change speed, or the last bits, but not what is computed."""
 
-    fold_enlargements: bool = True
-    """Convolve small pictures once per phase instead of their enlargement."""
+    fold_enlargements: bool = False
+    """Convolve small pictures once per phase instead of their enlargement. cuDNN 9.19 writes the phases to wrong places
+    (see NOTES.md), so that it needs kernels of another maker."""
     wide_sums: bool = False
     """Keep sums in float32 that the graph keeps in float32."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Chain:
-    """A convolution and the layers that it takes along."""
-
-    conv: int
-    members: tuple[int, ...]
-
-    @property
-    def end(self) -> int:
-        """The layer whose value is stored."""
-        return self.members[-1] if self.members else self.conv
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Finish:
-    source: int
-    factor: int
-    has_base: bool
-    members: frozenset[int]
 
 
 def plan_network(graph: LayerGraph, *, options: PlanOptions | None = None) -> Plan:
@@ -91,11 +71,16 @@ class _Planner:
         self._graph = graph
         self._options = options
         self._readers = graph.readers()
-        self._finish = self._find_finish()
-        self._chains = self._find_chains()
+        self._finish = find_finish(graph)
+        self._chains = find_chains(graph, finish=self._finish)
         self._claimed = {member for chain in self._chains.values() for member in chain.members}
         self._folded = {index for index in range(len(graph.layers)) if self._is_folded(index)}
-        self._placing = Placing(graph, stored=self._stored())
+        self._packed = frozenset(
+            index
+            for index, layer in enumerate(graph.layers)
+            if isinstance(layer, ImageLayer | UnshuffleLayer) and self._is_packed(index)
+        )
+        self._placing = Placing(graph, stored=self._stored(), doubled=self._packed)
 
     def plan(self) -> Plan:
         graph = self._graph
@@ -136,67 +121,6 @@ class _Planner:
             steps=tuple(steps),
         )
 
-    def _find_finish(self) -> _Finish:
-        """The shuffle, and the addition of the enlarged input, that end the network."""
-        layers, output = self._graph.layers, self._graph.output
-        members: set[int] = set()
-        source, has_base = output, False
-        if isinstance(layers[output], AddLayer):
-            for base, other in (layers[output].sources, layers[output].sources[::-1]):
-                scale = self._image_scale(base)
-                if scale is not None and scale == self._shuffle_of(other):
-                    members |= {output, base} - {0}
-                    source, has_base = other, True
-        factor = self._shuffle_of(source)
-        if factor > 1:
-            members.add(source)
-            source = layers[source].sources[0]
-        return _Finish(source=source, factor=factor, has_base=has_base, members=frozenset(members))
-
-    def _image_scale(self, index: int) -> int | None:
-        """How much larger than the input a picture is that repeats its pixels; None if it is another picture."""
-        layer = self._graph.layers[index]
-        if isinstance(layer, ImageLayer):
-            return 1
-        if isinstance(layer, EnlargeLayer) and layer.sources == (0,) and len(self._readers[index]) == 1:
-            return layer.factor
-        return None
-
-    def _shuffle_of(self, index: int) -> int:
-        layer = self._graph.layers[index]
-        return layer.factor if isinstance(layer, ShuffleLayer) else 1
-
-    def _find_chains(self) -> dict[int, _Chain]:
-        """What each convolution takes along, by the layer whose value is stored.
-
-        Later ones choose first: what they are added to is there already.
-        """
-        layers = self._graph.layers
-        claimed: set[int] = set()
-        chains = {}
-        for conv in range(len(layers) - 1, -1, -1):
-            if not isinstance(layers[conv], ConvLayer):
-                continue
-            members: list[int] = []
-            value = conv
-            while len(self._readers[value]) == 1:
-                following = self._readers[value][0]
-                if following in claimed | self._finish.members or not self._can_take(following, value=value):
-                    break
-                members.append(following)
-                value = following
-            claimed.update(members)
-            chain = _Chain(conv=conv, members=tuple(members))
-            chains[chain.end] = chain
-        return chains
-
-    def _can_take(self, index: int, *, value: int) -> bool:
-        layer = self._graph.layers[index]
-        if isinstance(layer, AddLayer):
-            other = layer.sources[1] if layer.sources[0] == value else layer.sources[0]
-            return not isinstance(self._graph.layers[other], ImageLayer | UnshuffleLayer | ShuffleLayer)
-        return isinstance(layer, ActivationLayer | ScaleLayer)
-
     def _is_folded(self, index: int) -> bool:
         layer, layers = self._graph.layers[index], self._graph.layers
         return (
@@ -209,13 +133,8 @@ class _Planner:
 
     def _stored(self) -> frozenset[int]:
         """Layers whose values are written to memory."""
-        found = set(self._chains)
-        for index, layer in enumerate(self._graph.layers):
-            packed = isinstance(layer, ImageLayer | UnshuffleLayer) and self._is_packed(index)
-            is_enlarged = isinstance(layer, EnlargeLayer) and index not in self._folded | self._finish.members
-            if packed or is_enlarged:
-                found.add(index)
-        return frozenset(found)
+        enlarged = {index for index, layer in enumerate(self._graph.layers) if isinstance(layer, EnlargeLayer)}
+        return self._packed | frozenset(self._chains) | (enlarged - self._folded - self._finish.members)
 
     def _is_packed(self, index: int) -> bool:
         return any(isinstance(self._graph.layers[reader], ConvLayer) for reader in self._readers[index])
@@ -228,12 +147,12 @@ class _Planner:
         for reader in self._readers[index]:
             if not isinstance(self._graph.layers[reader], known) and reader not in self._finish.members:
                 raise _unsupported(self._graph.layers[reader], "of the input")
-        if not self._is_packed(index):
+        if index not in self._packed:
             return []
         factor = layer.factor if isinstance(layer, UnshuffleLayer) else 1
         return [PackStep(name=layer.name, target=self._placing.slice(index), factor=factor)]
 
-    def _conv_steps(self, chain: _Chain) -> list[Step]:
+    def _conv_steps(self, chain: Chain) -> list[Step]:
         layers = self._graph.layers
         layer = layers[chain.conv]
         assert isinstance(layer, ConvLayer)
@@ -247,7 +166,10 @@ class _Planner:
         target = self._placing.slice(chain.end) if needs_narrow else None
         wide_target = self._placing.wide_slice(chain.end) if needs_wide else None
         outputs = _padded(layer.channels)
-        kernel = _pad(_pad(layer.kernel, 0, outputs), 1, source.channels)
+        kernel = layer.kernel
+        if source_index in self._packed:
+            kernel = np.concatenate((kernel, kernel), axis=1)
+        kernel = _pad(_pad(kernel, 0, outputs), 1, source.channels)
         epilogue = self._epilogue(chain, outputs=outputs)
         factor_of_all = 1.0
         if epilogue and isinstance(epilogue[0], Multiply):  # of weights instead of pixels
@@ -300,7 +222,7 @@ class _Planner:
         layer = self._graph.layers[index]
         return self._options.wide_sums and isinstance(layer, AddLayer) and layer.is_wide
 
-    def _epilogue(self, chain: _Chain, *, outputs: int) -> tuple[Epilogue, ...]:
+    def _epilogue(self, chain: Chain, *, outputs: int) -> tuple[Epilogue, ...]:
         found: list[Epilogue] = []
         value = chain.conv
         for index in chain.members:

@@ -89,7 +89,12 @@ Epilogue = Activate | Multiply | AddStored
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackStep:
-    """The planar input into NHWC: pixel unshuffle by ``factor``, then zeros up to the slice's channels."""
+    """The planar input into NHWC: pixel unshuffle by ``factor``, the same channels again with what float16 left of each
+    value, then zeros up to the slice's channels.
+
+    A convolution with its kernel twice then reads the input with 22 bits instead of 11, at no cost where the channels
+    are there anyway (3 of 8). RealESRGAN_x4plus, ramps of 48x64: rounding nothing but the input costs it 51.7 dB.
+    """
 
     name: str
     target: Slice

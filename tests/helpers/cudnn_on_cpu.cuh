@@ -74,3 +74,8 @@ DEVICE Half rounded_to_half(float value) {
     const int steps = int(std::nearbyint(std::ldexp(size, 11 - exponent)));  // to even; of 1024 to 2048 if normal
     return Half{(unsigned short)(sign | (((exponent + 13) << 10) + steps))};
 }
+
+DEVICE void add_one(unsigned int* counter) { ++*counter; }
+DEVICE void raise_to(unsigned int* most, unsigned int value) {
+    if (value > *most) *most = value;
+}

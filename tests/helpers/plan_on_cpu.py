@@ -46,7 +46,9 @@ class PlanOnCpu:
         for step in self._plan.steps:
             if isinstance(step, PackStep):
                 pixels = F.pixel_unshuffle(image, step.factor).permute(0, 2, 3, 1)
-                self._write(step.target, F.pad(pixels, (0, step.target.channels - pixels.shape[3])))
+                nearest = pixels.half().float() if self._rounds else pixels
+                both = torch.cat((nearest, pixels - nearest), 3)
+                self._write(step.target, F.pad(both, (0, step.target.channels - both.shape[3])))
             elif isinstance(step, EnlargeStep):
                 pixels = self._read(step.source)
                 self._write(step.target, pixels.repeat_interleave(step.factor, 1).repeat_interleave(step.factor, 2))

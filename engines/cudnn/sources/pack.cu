@@ -1,4 +1,5 @@
-// Planar pictures to NHWC: pixel unshuffle by FACTOR, then zeros up to CHANNELS.
+// Planar pictures to NHWC: pixel unshuffle by FACTOR, the same channels again with what rounding to float16 left of each
+// value, then zeros up to CHANNELS.
 // Needs THREADS, FACTOR, COLOURS, CHANNELS (a multiple of 8), IS_HALF (type of the picture: 1 float16, 0 float32).
 #include "platform.cuh"
 
@@ -15,6 +16,8 @@ using Pixel = float;
 DEVICE float value_of(Pixel pixel) { return pixel; }
 #endif
 
+enum { VALUES = COLOURS * FACTOR * FACTOR };
+
 KERNEL(pack, PackArguments) {
     EACH_THREAD {
         const int x = BLOCK_X * THREADS + thread, y = BLOCK_Y, n = BLOCK_Z;
@@ -30,13 +33,17 @@ KERNEL(pack, PackArguments) {
                     unsigned int bits[2];
                     UNROLL
                     for (int part = 0; part < 2; ++part) {
-                        const int channel = first + 2 * word + part;
+                        const int number = first + 2 * word + part;
+                        const int channel = number % VALUES;
                         const int colour = channel / (FACTOR * FACTOR), row = channel / FACTOR % FACTOR;
                         const int column = channel % FACTOR;
                         const long long at = (long long)(y * FACTOR + row) * a.width * FACTOR + x * FACTOR + column;
-                        bits[part] = colour < COLOURS
-                                         ? rounded_to_half(value_of(image[(n * COLOURS + colour) * plane + at])).bits
-                                         : 0;
+                        bits[part] = 0;
+                        if (number < 2 * VALUES) {
+                            const float value = value_of(image[(n * COLOURS + colour) * plane + at]);
+                            const Half nearest = rounded_to_half(value);
+                            bits[part] = number < VALUES ? nearest.bits : rounded_to_half(value - widened(nearest)).bits;
+                        }
                     }
                     words[word] = bits[0] | bits[1] << 16;
                 }

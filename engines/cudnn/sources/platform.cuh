@@ -56,3 +56,7 @@ DEVICE void store_words(void* to, const unsigned int (&w)[4]) {
 
 DEVICE int bits_of(float value) { return __float_as_int(value); }
 DEVICE float float_of(int bits) { return __int_as_float(bits); }
+
+// Counters in global memory that all threads share.
+DEVICE void add_one(unsigned int* counter) { atomicAdd(counter, 1u); }
+DEVICE void raise_to(unsigned int* most, unsigned int value) { atomicMax(most, value); }
