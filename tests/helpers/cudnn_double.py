@@ -1,12 +1,12 @@
-"""cudnn-frontend's Python graph over host memory: the calls that ``engines.cudnn.fused`` makes, computed by torch.
+"""cudnn-frontend's Python graph on the fake GPU: the calls that ``engines.cudnn.fused`` makes, computed by torch.
 
 Names and arguments are those of cudnn-frontend 1.32. A tensor is read and written through its own shape and strides at
-the address given at the run, so wrong strides, numbers and addresses give wrong pictures.
+the address given at the run, so wrong strides, numbers and addresses give wrong pictures. Each graph has three plans:
+``plan7`` is refused, ``plan8`` and ``plan9`` run; ``plan8`` needs less scratch memory.
 """
 
 from __future__ import annotations
 
-import ctypes
 from enum import Enum
 from types import SimpleNamespace
 
@@ -53,28 +53,38 @@ class _Tensor:
         return self
 
 
-def _view(fields, address):
+def _bytes(fields):
+    count = 1 + sum((dim - 1) * stride for dim, stride in zip(fields["dim"], fields["stride"], strict=True))
+    return count * np.dtype(fields["data_type"].value).itemsize
+
+
+def _view(gpu, fields, address):
     dtype = np.dtype(fields["data_type"].value)
-    dims, strides = fields["dim"], fields["stride"]
-    count = 1 + sum((dim - 1) * stride for dim, stride in zip(dims, strides, strict=True))
-    flat = np.frombuffer((ctypes.c_uint8 * (count * dtype.itemsize)).from_address(address), dtype)
-    return np.lib.stride_tricks.as_strided(flat, dims, [stride * dtype.itemsize for stride in strides])
+    flat = gpu.bytes_at(address, _bytes(fields)).view(dtype)
+    strides = [stride * dtype.itemsize for stride in fields["stride"]]
+    return np.lib.stride_tricks.as_strided(flat, fields["dim"], strides)
 
 
 class _Graph:
+    gpu = None
+    wrong = frozenset()
+    """Plans that compute something else."""
+
     def __init__(self, *, io_data_type, intermediate_data_type, compute_data_type, handle):
         assert (io_data_type, compute_data_type) == (_Type.HALF, _Type.FLOAT)
-        self._tensors = []
+        self._inputs = []
+        self._outputs = []
         self._plans = []
 
     def tensor(self, *, name, dim, stride, data_type, uid):
         made = _Tensor(name=name, dim=dim, stride=stride, data_type=data_type, uid=uid)
-        made.compute = lambda pack: torch.from_numpy(_view(made.fields, pack[uid]).astype(np.float32))
+        made.compute = lambda pack: torch.from_numpy(_view(self.gpu, made.fields, pack[uid]).astype(np.float32))
+        self._inputs.append(made)
         return made
 
     def _node(self, compute):
         made = _Tensor(compute=compute)
-        self._tensors.append(made)
+        self._outputs.append(made)
         return made
 
     def conv_fprop(self, *, image, weight, pre_padding, post_padding, stride, dilation, compute_data_type, name):
@@ -127,56 +137,39 @@ class _Graph:
         return self._plans[index], {_Knob.TILE: 3}
 
     def execute_plan_at_index(self, pack, workspace, index, handle):
-        assert handle["stream"], "the handle has no stream"
         assert workspace, "there is no scratch memory"
-        for tensor in self._tensors:
-            if "uid" in tensor.fields:
-                target = _view(tensor.fields, pack[tensor.fields["uid"]])
-                target[...] = tensor.compute(pack).numpy().astype(target.dtype)
+        outputs = [tensor for tensor in self._outputs if "uid" in tensor.fields]
+        factor = 0.9 if self._plans[index] in self.wrong else 1.0
+
+        def run():
+            for tensor in outputs:
+                target = _view(self.gpu, tensor.fields, pack[tensor.fields["uid"]])
+                target[...] = (factor * tensor.compute(pack)).numpy().astype(target.dtype)
+
+        reads, writes = (
+            tuple((pack[tensor.fields["uid"]], _bytes(tensor.fields)) for tensor in tensors)
+            for tensors in (self._inputs, outputs)
+        )
+        scratch = (workspace, 512 * self._plans[index])
+        self.gpu.enqueue(handle["stream"], run, name="cudnn", reads=reads, writes=(*writes, scratch))
 
 
-def make_cudnn():
-    """The module."""
+def make_cudnn(gpu, *, wrong=()):
+    """The module.
+
+    Args:
+        gpu: The ``FakeGpu`` whose memory it uses.
+        wrong: Numbers of plans that compute something else.
+    """
     return SimpleNamespace(
-        pygraph=_Graph,
+        pygraph=type("pygraph", (_Graph,), {"gpu": gpu, "wrong": frozenset(wrong)}),
         data_type=_Type,
         knob_type=_Knob,
         cudnnGraphNotSupportedError=_NotSupported,
         heur_mode=SimpleNamespace(A="A", B="B", FALLBACK="FALLBACK"),
+        backend_version=lambda: 91900,
+        __version__="1.32.0",
         create_handle=lambda: {"stream": 0},
         destroy_handle=lambda handle: handle.clear(),
         set_stream=lambda handle, stream: handle.update(stream=stream),
     )
-
-
-class HostDevice:
-    """``engines.gpu.Device`` over host memory, with a clock that only moves forward."""
-
-    name = "host"
-    compute_capability = (8, 0)
-
-    def __init__(self):
-        self.live = {}
-
-    def make_current(self):
-        pass
-
-    def allocate(self, count):
-        array = np.full(count, 0xFF, np.uint8)
-        buffer = SimpleNamespace(pointer=array.ctypes.data, bytes=count)
-        self.live[buffer.pointer] = array
-        buffer.close = lambda: self.live.pop(buffer.pointer)
-        return buffer
-
-    def make_timed_event(self):
-        return SimpleNamespace(record=lambda stream: None, wait=lambda: None, seconds_since=lambda earlier: 1e-3)
-
-
-class HostStream:
-    handle = 1234
-
-    def upload(self, source, pointer):
-        ctypes.memmove(pointer, source.ctypes.data, source.nbytes)
-
-    def synchronize(self):
-        pass
