@@ -1,4 +1,4 @@
-"""A fake GPU with doubles of cuDNN and of the engine's own kernels on it; a C++ compiler makes those for the processor."""
+"""A fake GPU with doubles of cuDNN and of the engine's kernels on it; a C++ compiler makes those for the processor."""
 
 from __future__ import annotations
 
