@@ -11,9 +11,11 @@ from engines.cudnn.compile import KernelSource, OwnKernel
 from engines.cudnn.hopper import (
     Conv32Arguments,
     Conv64Arguments,
+    arrange_walking_weights,
     arrange_weights,
     conv32_source,
     conv64_source,
+    plan_walks,
     tiles_of,
 )
 from engines.cudnn.steps import Activate, ConvStep, Plan, Slice
@@ -86,13 +88,17 @@ class OwnConvolutions:
             step: What is to be computed.
             source, target: Addresses of its slices.
         """
+        walks = plan_walks(
+            batch=plan.batch, height=step.height, width=step.width, multiprocessors=self._multiprocessors
+        )
         build = own_source(step)
         if build is None or step.target is None:
             return None
         if build not in self._kernels:
             self._kernels[build] = OwnKernel(self._device, build)
         outputs = step.kernel.shape[0]
-        weights = self._upload(arrange_weights(step.kernel))
+        arrange = arrange_weights if outputs == 64 else arrange_walking_weights
+        weights = self._upload(arrange(step.kernel))
         bias = self._upload(step.bias.astype(np.float32))
         tiles = tiles_of(batch=plan.batch, height=step.height, width=step.width)
         arguments: Conv64Arguments | Conv32Arguments
@@ -114,9 +120,19 @@ class OwnConvolutions:
         else:
             slope = float(first.slopes[0]) if isinstance(first, Activate) else 1.0
             arguments = Conv32Arguments(
-                source=source, target=target, weights=weights, bias=bias, slope=slope, **sizes, **tiles
+                source=source,
+                target=target,
+                weights=weights,
+                bias=bias,
+                slope=slope,
+                strips=walks.strips,
+                segments=walks.segments,
+                segment_rows=walks.segment_rows,
+                **sizes,
             )
         blocks = min(self._multiprocessors, tiles["tiles"])
+        if outputs == 32:
+            blocks = plan.batch * walks.strips * walks.segments
         return OwnStep(kernel=self._kernels[build], arguments=arguments, blocks=blocks)
 
     def close(self) -> None:

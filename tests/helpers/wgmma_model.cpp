@@ -84,33 +84,46 @@ extern "C" void conv64_tile(const float* halo, const float* weights, float* resu
     }
 }
 
-extern "C" void conv32_tile(const float* halo, const float* weights, float* result, int inputs) {
-    const int planes = 4, outputs = 32, all_planes = inputs / 8, weight_cells = TAPS * all_planes * outputs;
-    for (int product = 0; product < TILE_PIXELS / 64; ++product) {
-        Registers d(128, std::vector<float>(outputs / 2));
+// Rows of output that one consumer, the second of a strip, makes while it walks: `halo` is (rows + 2, STRIP_HALO, inputs),
+// `result` (rows, STRIP_PART, 32).
+extern "C" void conv32_walk(const float* halo, const float* weights, float* result, int inputs, int rows) {
+    const int planes = STRIP_PLANES, outputs = 32, sums = outputs / 2, all_planes = inputs / 8, across = 3 * outputs;
+    const int weight_cells = 3 * all_planes * across;
+    Registers d(128, std::vector<float>(3 * sums));
+    for (int row = 0; row < rows + 2; ++row) {
         for (int pass = 0; pass < inputs / 32; ++pass) {
-            Memory memory(weight_cells + planes * PLANE_CELLS);
+            Memory memory(weight_cells + planes * STRIP_HALO);
             load_weights(memory, weights, weight_cells);
-            load(memory, weight_cells, halo, inputs, pass * 32, planes);
-            for (int tap = 0; tap < TAPS; ++tap)
+            for (int plane = 0; plane < planes; ++plane)
+                for (int pixel = 0; pixel < STRIP_HALO; ++pixel)
+                    for (int k = 0; k < 8; ++k)
+                        memory.at(weight_cells + strip_cell(plane, pixel), k) =
+                            halo[(row * STRIP_HALO + pixel) * inputs + pass * 32 + plane * 8 + k];
+            for (int shift = 0; shift < 3; ++shift)
                 for (int pair = 0; pair < planes / 2; ++pair)
                     multiply(d, memory,
-                             descriptor(weight_cells + operand_cell(pair, tap, product * 64 / TILE_WIDTH),
-                                        OPERAND_LEADING, OPERAND_STRIDE),
-                             descriptor(weight_cell(outputs, all_planes, tap, pass * planes + 2 * pair, 0), outputs,
+                             descriptor(weight_cells + STRIP_PART + strip_cell(2 * pair, shift), STRIP_HALO,
+                                        WEIGHT_STRIDE),
+                             descriptor(weight_cell(across, all_planes, shift, pass * planes + 2 * pair, 0), across,
                                         WEIGHT_STRIDE));
         }
-        for (int warp = 0; warp < 4; ++warp)
-            for (int lane = 0; lane < 32; ++lane)
-                for (int half = 0; half < 2; ++half)
-                    for (int distance = 0; distance < 4; ++distance) {
-                        const int quarter = lane % 4, other = lane ^ distance;
-                        // the other lane sends its block (its quarter ^ distance), which is this lane's quarter
-                        const int block = (other % 4) ^ distance, word = quarter ^ distance;
-                        const int pixel = product * 64 + fragment_row(warp, lane, half);
-                        for (int part = 0; part < 2; ++part)
-                            result[pixel * 32 + quarter * 8 + 2 * word + part] =
-                                d[warp * 32 + other][4 * block + 2 * half + part];
-                    }
+        for (int thread = 0; thread < 128; ++thread) {
+            for (int at = 0; at < sums && row >= 2; ++at) {
+                const int pixel = fragment_row(thread / 32, thread % 32, at / 2 % 2);
+                const int output = fragment_column(thread % 32, at / 4, at % 2);
+                result[((row - 2) * STRIP_PART + pixel) * outputs + output] = d[thread][at];
+            }
+            for (int at = 0; at < 3 * sums; ++at) d[thread][at] = at < 2 * sums ? d[thread][at + sums] : 0.0f;
+        }
     }
+}
+
+// Which 8 outputs of which lane a lane holds after the exchange of four: [quarter][word] = 8 * lane's quarter + block.
+extern "C" void conv32_exchange(int* result) {
+    for (int quarter = 0; quarter < 4; ++quarter)
+        for (int distance = 0; distance < 4; ++distance) {
+            const int other = quarter ^ distance;
+            // the other lane sends its block (its quarter ^ distance), which is this lane's quarter
+            result[quarter * 4 + (quarter ^ distance)] = 8 * other + (other ^ distance);
+        }
 }

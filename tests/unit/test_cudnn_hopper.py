@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engines.cudnn import hopper
 from engines.cudnn.compile import SOURCES, compile_kernel
@@ -63,8 +65,40 @@ def test_a_tile_of_64_outputs_is_the_convolution(model):
 
 
 @pytest.mark.parametrize("inputs", [64, 96, 128, 160])
-def test_a_tile_of_32_outputs_is_the_convolution(model, inputs):
-    run_tile(model.conv32_tile, inputs=inputs, outputs=32, extra=(inputs,))
+def test_a_walk_of_32_outputs_is_the_convolution(model, inputs):
+    rows, part = 4, 64
+    halo = small_integers((rows + 2, hopper.STRIP_WIDTH + 2, inputs), 1)
+    kernel = small_integers((32, inputs, 3, 3), 2)
+    weights = hopper.arrange_walking_weights(kernel).astype(np.float32)
+    result = np.full((rows, part, 32), np.nan, np.float32)
+    model.conv32_walk(*(ctypes.c_void_p(array.ctypes.data) for array in (halo, weights, result)), inputs, rows)
+    np.testing.assert_array_equal(result, expected(halo, kernel)[:, part:])
+
+
+def test_four_lanes_exchange_so_that_each_holds_eight_outputs(model):
+    held = np.zeros((4, 4), np.int32)
+    model.conv32_exchange(ctypes.c_void_p(held.ctypes.data))
+    for quarter in range(4):
+        assert list(held[quarter]) == [
+            8 * lane + quarter for lane in range(4)
+        ]  # of lane 0, 1, 2, 3: its block `quarter`
+
+
+@given(
+    batch=st.integers(1, 4),
+    height=st.integers(1, 2200),
+    width=st.integers(1, 4000),
+    multiprocessors=st.integers(1, 200),
+)
+def test_walks_cover_every_row_once(batch, height, width, multiprocessors):
+    walks = hopper.plan_walks(batch=batch, height=height, width=width, multiprocessors=multiprocessors)
+    assert walks.strips * hopper.STRIP_WIDTH >= width > (walks.strips - 1) * hopper.STRIP_WIDTH
+    assert walks.segments * walks.segment_rows >= height > (walks.segments - 1) * walks.segment_rows
+
+
+def test_a_720p_picture_keeps_an_h200_busy_in_one_round():
+    walks = hopper.plan_walks(batch=1, height=720, width=1280, multiprocessors=132)
+    assert 125 <= walks.strips * walks.segments <= 132
 
 
 @pytest.mark.parametrize(

@@ -72,10 +72,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) conv64(const __grid_con
             const int stage = round % STAGES;
             barrier_wait(empty + stage * 8, (round / STAGES + 1) & 1);
             load_tile(a, tile_of(a, index), stages + stage * STAGE_CELLS * CELL_BYTES, thread);
-            wait_for_copies();
-            fence_for_wgmma();
-            barrier_arrive(full + stage * 8);
+            group_copies();
+            if (round > 0) {  // the stage before, while this one is on its way
+                wait_for_groups<1>();
+                fence_for_wgmma();
+                barrier_arrive(full + (round - 1) % STAGES * 8);
+            }
         }
+        wait_for_copies();
+        fence_for_wgmma();
+        if (round > 0) barrier_arrive(full + (round - 1) % STAGES * 8);
     } else {
         more_registers<232>();
         const int consumer = group - 1, warp = thread / 32, lane = thread % 32;

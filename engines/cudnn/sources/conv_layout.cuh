@@ -36,6 +36,11 @@ DEVICE int weight_cell(int outputs, int planes, int tap, int plane, int output) 
 }
 enum { WEIGHT_STRIDE = 8 };  // and leading: as many cells as there are outputs
 
+// The strip that a block of conv32 walks down, one row and 32 channels of it at a time. The halo is 2 more than a multiple
+// of 8, so that 4 planes of 2 pixels, which 8 threads write at once, lie in different banks.
+enum { STRIP_PART = 64, STRIP = 2 * STRIP_PART, STRIP_HALO = STRIP + 2, STRIP_PLANES = 4 };
+DEVICE int strip_cell(int plane, int pixel) { return plane * STRIP_HALO + pixel; }
+
 // Matrix descriptor; addresses and distances in cells. No swizzle, no base offset.
 DEVICE unsigned long long descriptor(unsigned int cell, unsigned int leading, unsigned int stride) {
     return (unsigned long long)(cell & 0x3FFF) | (unsigned long long)(leading & 0x3FFF) << 16 |
