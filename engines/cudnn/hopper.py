@@ -51,17 +51,33 @@ class Conv32Arguments(ctypes.Structure):
     )
 
 
-def conv64_source(*, has_slopes: bool) -> KernelSource:
-    """3x3, 64 -> 64."""
-    cells = _TAPS * 8 * 64 + 3 * 8 * _PLANE_CELLS
-    shared_bytes = cells * _CELL_BYTES + 2 * _STAGED_BYTES + 2 * 3 * 8
+def conv64_source(*, inputs: int, has_slopes: bool) -> KernelSource:
+    """3x3, ``inputs`` -> 64.
+
+    Args:
+        inputs: 64 or 8.
+        has_slopes: Whether a PReLU follows.
+    """
+    stages = 3 if inputs == 64 else 8
+    cells = arranged_taps(inputs) * inputs // 8 * 64 + stages * inputs // 8 * _PLANE_CELLS
+    shared_bytes = cells * _CELL_BYTES + 2 * _STAGED_BYTES + 2 * stages * 8
     return KernelSource(
         name="conv64",
-        defines=(("HAS_SLOPES", int(has_slopes)), ("CONV64_SHARED_BYTES", shared_bytes)),
+        defines=(
+            ("INPUTS", inputs),
+            ("STAGES", stages),
+            ("HAS_SLOPES", int(has_slopes)),
+            ("CONV64_SHARED_BYTES", shared_bytes),
+        ),
         threads=THREADS,
         shared_bytes=shared_bytes,
         is_for_hopper=True,
     )
+
+
+def arranged_taps(inputs: int) -> int:
+    """Taps as conv64 wants them: of 8 inputs they come in pairs, so there is a tenth."""
+    return _TAPS + 1 if inputs == 8 else _TAPS
 
 
 def conv32_source(*, inputs: int) -> KernelSource:
@@ -112,14 +128,15 @@ def plan_walks(*, batch: int, height: int, width: int, multiprocessors: int) -> 
 
 
 def arrange_weights(kernel: NDArray[np.float32]) -> NDArray[np.float16]:
-    """Kernels as they lie in shared memory: (taps, inputs / 8, outputs, 8).
+    """Kernels as conv64 wants them: (taps, inputs / 8, outputs, 8); of 8 inputs with a tenth tap of zeros.
 
     Args:
-        kernel: (outputs, inputs, 3, 3); inputs a multiple of 16.
+        kernel: (outputs, inputs, 3, 3); inputs a multiple of 8.
     """
     outputs, inputs, rows, columns = kernel.shape
     parts = kernel.reshape(outputs, inputs // 8, 8, rows * columns).transpose(3, 1, 0, 2)
-    return np.ascontiguousarray(parts, dtype=np.float16)
+    missing = arranged_taps(inputs) - _TAPS
+    return np.ascontiguousarray(np.pad(parts, ((0, missing), (0, 0), (0, 0), (0, 0))), dtype=np.float16)
 
 
 def tiles_of(*, batch: int, height: int, width: int) -> dict[str, int]:

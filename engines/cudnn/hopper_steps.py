@@ -30,15 +30,15 @@ _MULTIPROCESSORS = "CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT"
 def own_source(step: ConvStep) -> KernelSource | None:
     """The kernel of ours that runs a step; None if there is none.
 
-    64 -> 64 with nothing or one activation after it; 64, 96, 128 or 160 -> 32 with one LeakyReLU.
+    8 or 64 -> 64 with nothing or one activation after it; 64, 96, 128 or 160 -> 32 with one LeakyReLU.
     """
     outputs, inputs, rows, columns = step.kernel.shape
     is_plain = (rows, columns) == (3, 3) and step.target is not None and step.wide_target is None
     if not is_plain or step.target is None or step.target.step != 1:
         return None
     kinds = [type(one) for one in step.epilogue]
-    if (outputs, inputs) == (64, 64) and kinds in ([], [Activate]):
-        return conv64_source(has_slopes=bool(kinds))
+    if outputs == 64 and inputs in {8, 64} and kinds in ([], [Activate]):
+        return conv64_source(inputs=inputs, has_slopes=bool(kinds))
     first = step.epilogue[0] if step.epilogue else None
     is_leaky = len(kinds) == 1 and isinstance(first, Activate) and first.slopes.size == 1
     if outputs == 32 and inputs in {64, 96, 128, 160} and is_leaky:

@@ -51,12 +51,15 @@ extern "C" int halo_pixels() { return HALO_PIXELS; }
 extern "C" int tile_width() { return TILE_WIDTH; }
 extern "C" int tile_height() { return TILE_HEIGHT; }
 
-extern "C" void conv64_tile(const float* halo, const float* weights, float* result) {
-    const int planes = 8, weight_cells = TAPS * planes * 64;
+extern "C" void conv64_tile(const float* halo, const float* weights, float* result, int inputs) {
+    const int planes = inputs / 8, output_planes = 8, weight_cells = (planes == 1 ? TAPS + 1 : TAPS * planes) * 64;
     Memory memory(weight_cells + planes * PLANE_CELLS);
     load_weights(memory, weights, weight_cells);
-    load(memory, weight_cells, halo, 64, 0, planes);
+    load(memory, weight_cells, halo, inputs, 0, planes);
     Registers d(128, std::vector<float>(TILE_PIXELS / 2));
+    for (int tap = 0; tap < TAPS && planes == 1; tap += 2)
+        multiply(d, memory, descriptor(weight_cell(64, 1, tap, 0, 0), 64, WEIGHT_STRIDE),
+                 descriptor(weight_cells + operand_cell(0, tap, 0), next_tap_leading(tap), OPERAND_STRIDE));
     for (int tap = 0; tap < TAPS; ++tap)
         for (int pair = 0; pair < planes / 2; ++pair)
             multiply(d, memory, descriptor(weight_cell(64, planes, tap, 2 * pair, 0), 64, WEIGHT_STRIDE),
@@ -75,8 +78,8 @@ extern "C" void conv64_tile(const float* halo, const float* weights, float* resu
                             const int byte = staged_byte(warp, 8 * matrix + row, block) + 2 * column;
                             staged.at(byte / 2) = d[warp * 32 + lane][at + word];
                         }
-        for (int item = 0; item < STAGED_PIXELS * planes; ++item) {
-            const int pixel = item / planes, plane = item % planes;
+        for (int item = 0; item < STAGED_PIXELS * output_planes; ++item) {
+            const int pixel = item / output_planes, plane = item % output_planes;
             for (int k = 0; k < 8; ++k)
                 result[(part * STAGED_PIXELS + pixel) * 64 + plane * 8 + k] =
                     staged.at((pixel * STAGED_ROW_BYTES + plane * CELL_BYTES) / 2 + k);

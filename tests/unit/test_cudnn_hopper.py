@@ -60,8 +60,9 @@ def test_python_and_the_kernels_agree_on_the_tile(model):
     assert (model.tile_height(), model.tile_width()) == (hopper.TILE_HEIGHT, hopper.TILE_WIDTH)
 
 
-def test_a_tile_of_64_outputs_is_the_convolution(model):
-    run_tile(model.conv64_tile, inputs=64, outputs=64)
+@pytest.mark.parametrize("inputs", [8, 64])
+def test_a_tile_of_64_outputs_is_the_convolution(model, inputs):
+    run_tile(model.conv64_tile, inputs=inputs, outputs=64, extra=(inputs,))
 
 
 @pytest.mark.parametrize("inputs", [64, 96, 128, 160])
@@ -103,9 +104,9 @@ def test_a_720p_picture_keeps_an_h200_busy_in_one_round():
 
 @pytest.mark.parametrize(
     "source",
-    [hopper.conv64_source(has_slopes=True), hopper.conv64_source(has_slopes=False)]
+    [hopper.conv64_source(inputs=inputs, has_slopes=slopes) for inputs in (8, 64) for slopes in (True, False)]
     + [hopper.conv32_source(inputs=inputs) for inputs in (64, 96, 128, 160)],
-    ids=lambda source: f"{source.name}-{source.defines[0]}",
+    ids=lambda source: f"{source.name}-{source.defines[0][1]}-{source.defines[2][1]}",
 )
 def test_the_kernels_compile_for_hopper_and_fit(source):
     pytest.importorskip("cuda.bindings.nvrtc")

@@ -1,4 +1,4 @@
-// 3x3 convolution 64 -> 64 of NHWC float16, with bias and, if HAS_SLOPES, PReLU. Hopper only (sm_90a).
+// 3x3 convolution INPUTS (64 or 8) -> 64 of NHWC float16, with bias and, if HAS_SLOPES, PReLU. Hopper only (sm_90a).
 //
 // Outputs are rows and pixels columns of the product: D[64 outputs x 256 pixels] += W[64 x 16] X[256 x 16]^T, 9 taps of
 // 4 products each. Pixels as the long side halves what tensor cores read from shared memory per operation against
@@ -6,6 +6,9 @@
 //
 // One block lives on each multiprocessor. Its first warpgroup loads tiles of 8x32 pixels with halo into STAGES stages of
 // shared memory; the two others each compute every second tile. All weights stay in shared memory.
+//
+// Products are 16 inputs deep. Where a pixel has only 8, as in a network's first layer, the other 8 are the next tap's:
+// the two halves of an operand lie as far apart as the taps do. The tenth tap has zeros for weights.
 #include "conv_layout.cuh"
 #include "hopper.cuh"
 
@@ -17,11 +20,12 @@ struct Conv64Arguments {
 };
 
 enum {
-    PLANES = 8,
-    WEIGHT_CELLS = TAPS * PLANES * 64,
+    PLANES = INPUTS / 8,
+    OUTPUT_PLANES = 8,
+    WEIGHT_CELLS = (PLANES == 1 ? TAPS + 1 : TAPS * PLANES) * 64,
     STAGE_CELLS = PLANES * PLANE_CELLS,
-    STAGES = 3,
     CONSUMERS = 2,
+    BEHIND = STAGES - 2,  // stages on their way while the next is asked for
     STAGED_AT = (WEIGHT_CELLS + STAGES * STAGE_CELLS) * CELL_BYTES,
     BARRIERS_AT = STAGED_AT + CONSUMERS * STAGED_BYTES,
     SHARED_BYTES = BARRIERS_AT + 2 * STAGES * 8,
@@ -73,15 +77,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) conv64(const __grid_con
             barrier_wait(empty + stage * 8, (round / STAGES + 1) & 1);
             load_tile(a, tile_of(a, index), stages + stage * STAGE_CELLS * CELL_BYTES, thread);
             group_copies();
-            if (round > 0) {  // the stage before, while this one is on its way
-                wait_for_groups<1>();
+            if (round >= BEHIND) {
+                wait_for_groups<BEHIND>();
                 fence_for_wgmma();
-                barrier_arrive(full + (round - 1) % STAGES * 8);
+                barrier_arrive(full + (round - BEHIND) % STAGES * 8);
             }
         }
         wait_for_copies();
         fence_for_wgmma();
-        if (round > 0) barrier_arrive(full + (round - 1) % STAGES * 8);
+        for (int last = round < BEHIND ? 0 : round - BEHIND; last < round; ++last)
+            barrier_arrive(full + last % STAGES * 8);
     } else {
         more_registers<232>();
         const int consumer = group - 1, warp = thread / 32, lane = thread % 32;
@@ -101,6 +106,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) conv64(const __grid_con
             float d[TILE_PIXELS / 2];
             barrier_wait(full + stage * 8, (round / STAGES) & 1);
             wgmma_begin();
+#if INPUTS == 8
+            UNROLL
+            for (int tap = 0; tap < TAPS; tap += 2)
+                wgmma_n256(d, descriptor(weights + weight_cell(64, 1, tap, 0, 0), 64, WEIGHT_STRIDE),
+                           descriptor(pixels + operand_cell(0, tap, 0), next_tap_leading(tap), OPERAND_STRIDE), tap > 0);
+#else
             UNROLL
             for (int tap = 0; tap < TAPS; ++tap) {
                 UNROLL
@@ -110,6 +121,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) conv64(const __grid_con
                                tap + pair > 0);
                 }
             }
+#endif
             wgmma_commit();
             wgmma_wait();
             settle(d);
@@ -136,8 +148,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) conv64(const __grid_con
                 }
                 warpgroup_barrier(1 + consumer);
                 UNROLL
-                for (int item = thread; item < STAGED_PIXELS * PLANES; item += 128) {
-                    const int pixel = item / PLANES, plane = item % PLANES;
+                for (int item = thread; item < STAGED_PIXELS * OUTPUT_PLANES; item += 128) {
+                    const int pixel = item / OUTPUT_PLANES, plane = item % OUTPUT_PLANES;
                     const int y = tile.y + part * (STAGED_PIXELS / TILE_WIDTH) + pixel / TILE_WIDTH;
                     const int x = tile.x + pixel % TILE_WIDTH;
                     if (y < a.height && x < a.width) {

@@ -30,6 +30,11 @@ DEVICE int operand_cell(int pair, int tap, int row) {
 }
 enum { OPERAND_LEADING = PLANE_CELLS, OPERAND_STRIDE = HALO_WIDTH };
 
+// How far the next tap lies behind a tap, where both together make 16 inputs; the last has none, and reads itself.
+DEVICE int next_tap_leading(int tap) {
+    return tap + 1 < TAPS ? operand_cell(0, tap + 1, 0) - operand_cell(0, tap, 0) : 0;
+}
+
 // Cell of 8 channels of one output of one tap.
 DEVICE int weight_cell(int outputs, int planes, int tap, int plane, int output) {
     return (tap * planes + plane) * outputs + output;
