@@ -67,11 +67,11 @@ def auto_order(architecture: Architecture) -> tuple[Candidate, ...]:
 
     NVIDIA GPUs before all else: an H200 does in 20 ms what a CPU of two cores does in 5 s. On them, what fuses
     a convolution with its bias, activation and addition before libraries that call one kernel per operation: cuDNN's
-    graphs take 5.8 ms where torch takes 18.6 (realesr-animevideov3, 1920x1080) and 104 where it takes 260
+    graphs take 7.1 ms where torch takes 18.6 (realesr-animevideov3, 1920x1080) and 108 where it takes 260
     (RealESRGAN_x4plus, 1280x720; H200, fp16). cuDNN before TensorRT, because it starts within seconds where TensorRT
-    compiles for minutes; which of the two is faster then was not measured. On a CPU, OpenVINO before torch before onnxruntime: 0.16 s in bfloat16, 0.35 s in
-    bfloat16 and 0.49 s in float32 for a 320x180 picture with realesr-animevideov3 (2 cores of a Zen 4, tools/results;
-    torch in float32: 0.63 s). An Intel GPU before the CPU, because it leaves the CPU to the codecs; that one is not
-    measured.
+    compiles for minutes; which of the two is faster then was not measured. On a CPU, OpenVINO before torch before
+    onnxruntime: 0.16 s in bfloat16, 0.35 s in bfloat16 and 0.49 s in float32 for a 320x180 picture with
+    realesr-animevideov3 (2 cores of a Zen 4, tools/results; torch in float32: 0.63 s). An Intel GPU before the CPU,
+    because it leaves the CPU to the codecs; that one is not measured.
     """
     return _FOR_NEAREST if architecture == "nearest" else _FOR_NETWORKS

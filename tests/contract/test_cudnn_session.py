@@ -211,7 +211,11 @@ def test_a_gpu_that_fails_is_an_error_of_the_inference(world: CudnnWorld) -> Non
     world.gpu.failure = "CUDA_ERROR_ILLEGAL_ADDRESS"
     with pytest.raises(InferenceFailed):
         completion.wait()
+    with pytest.raises(InferenceFailed):
+        runner.infer(tiles, out=out)
     world.gpu.failure = None
+    for stream in list(world.gpu.streams.values()):
+        stream.drain(stream.pushed)
     runner.close()
 
 

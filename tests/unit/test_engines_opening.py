@@ -160,7 +160,8 @@ def test_auto_says_what_it_passed_over_in_the_order_of_preference():
 def test_auto_imports_no_gpu_library_where_there_is_no_driver():
     code = "import sys; from engines import choose_backend, opening; opening.has_nvidia_driver = lambda: False\n"
     code += f"assert choose_backend(model={NETWORK!r}).backend == 'openvino'\n"
-    code += "print([name for name in ('torch', 'tensorrt', 'tensorrt_rtx', 'cuda', 'cudnn', 'onnxruntime') if name in sys.modules])"
+    libraries = ("torch", "tensorrt", "tensorrt_rtx", "cuda", "cudnn", "onnxruntime")
+    code += f"print([name for name in {libraries!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
 
