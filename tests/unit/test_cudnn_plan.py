@@ -17,6 +17,7 @@ from engines.cudnn.plan import PlanOptions, plan_network
 from engines.cudnn.steps import ConvStep, PackStep, reads, writes
 from engines.errors import UnsupportedModel, UnsupportedShape
 from engines.networks import GraphOptions, load_network
+from engines.tiles import adversarial_tiles, film_tiles
 
 NETWORKS = {
     "realesr-animevideov3": (20, 28),
@@ -56,16 +57,25 @@ def test_a_plan_computes_what_the_graph_says(name, fold):
     np.testing.assert_allclose(PlanOnCpu(plan, rounds=False).run(tiles), run_onnx(model, tiles), atol=1e-4)
 
 
-@pytest.mark.parametrize("wide", [False, True])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_rounding_stored_values_to_fp16_keeps_the_promise(name, wide):
+def test_rounding_stored_values_to_fp16_keeps_the_promise(name):
+    """On film and on the pictures that break careless arithmetic, with tiles in float32 as the pipeline gives them."""
     height, width = NETWORKS[name]
-    tiles = picture(height=height, width=width)
-    plan = plan_network(
-        read_graph(onnx_of(name, precision="fp16", height=height, width=width)), options=PlanOptions(wide_sums=wide)
-    )
-    reference = run_onnx(onnx_of(name, precision="fp32", height=height, width=width), tiles)
-    assert psnr_db(PlanOnCpu(plan).run(tiles), reference) >= PSNR_FP16_DB
+    plan = plan_network(read_graph(onnx_of(name, precision="fp16", height=height, width=width)))
+    exact = onnx_of(name, precision="fp32", height=height, width=width)
+    tiles = {"film": film_tiles(height=height, width=width, batch=2)}
+    for kind, batch in (tiles | adversarial_tiles(height=height, width=width, batch=2)).items():
+        assert psnr_db(PlanOnCpu(plan).run(batch), run_onnx(exact, batch)) >= PSNR_FP16_DB, kind
+
+
+def test_tiles_keep_more_of_float32_than_float16_holds():
+    """Ramps are what RealESRGAN_x4plus magnifies most: with its input alone rounded it is 51.7 dB off at this size."""
+    name, height, width = "RealESRGAN_x4plus", 48, 64
+    tiles = adversarial_tiles(height=height, width=width)["ramps"]
+    options = GraphOptions(precision="fp32", batch=1, height=height, width=width)
+    model = load_network(find_model(name)).graph(options)
+    rounded = PlanOnCpu(plan_network(read_graph(model)))
+    assert psnr_db(rounded.run(tiles), run_onnx(model, tiles)) >= PSNR_FP16_DB
 
 
 @pytest.mark.parametrize("scale", [1, 2])
@@ -77,7 +87,8 @@ def test_a_folded_enlargement_of_srvgg_is_planned(scale):
 
 
 def test_nothing_but_convolutions_runs_between_the_ends():
-    plan = plan_network(read_graph(onnx_of("RealESRGAN_x4plus", precision="fp16", height=16, width=16)))
+    graph = read_graph(onnx_of("RealESRGAN_x4plus", precision="fp16", height=16, width=16))
+    plan = plan_network(graph, options=PlanOptions(fold_enlargements=True))
     assert isinstance(plan.steps[0], PackStep)
     assert all(isinstance(step, ConvStep) for step in plan.steps[1:-1])
     assert len(plan.steps) == 1 + 351 + 2 * 3 + 1  # two convolutions became four phases each
