@@ -157,6 +157,8 @@ def _first_frames(container: InputContainer, stream: VideoStream, path: Path) ->
                 frames += packet.decode()
             except av.error.FFmpegError as exc:
                 failure = error_text(exc)
+            except ValueError as exc:  # PyAV 19: a decoder that did not open at the first packet is gone at the next
+                failure = failure or error_text(exc)
             if len(frames) >= PROBED_FRAMES:
                 return frames
     except av.error.FFmpegError as exc:
