@@ -7,7 +7,7 @@ will take does not follow from anything: `measure_pace` runs the network itself 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engines import BackendChoice, ModelSpec
@@ -25,9 +25,12 @@ from pipeline.engine import ModelFile, choose_engine, find_network, list_model_f
 from pipeline.errors import ConfigError
 from pipeline.frames import MediaInfo
 from pipeline.inputs.output_names import place_output
+from pipeline.inputs.pictures import is_picture_source, is_sequence
 from pipeline.lane_plan import plan_lanes
+from pipeline.picture_plan import plan_pictures
 from pipeline.pool_plan import PoolPlan, plan_pools
 from pipeline.probe import probe_media
+from pipeline.seen import SeenChoice, choose_seen
 from pipeline.segments import frames_per_segment
 from pipeline.tiling import TileGrid, round_up
 
@@ -59,7 +62,7 @@ class JobPlan:
     encode: EncodeSpec
     encoder_reason: str
     container: str
-    """``mkv``, ``mp4``, ``mov``; ``png`` for a folder of pictures; empty if nothing is written."""
+    """``mkv``, ``mp4``, ``mov``; ``png`` for a folder of pictures, ``picture`` for one; empty if nothing is written."""
     streams: StreamPlan | None
     """What happens to the other streams; None if the output has none (pictures, null)."""
     output: Path
@@ -75,6 +78,8 @@ class JobPlan:
     """Why that many, a clause."""
     deinterlacing: Deinterlacing | None = None
     """How frames are made of the film's fields; None for films without."""
+    seen: SeenChoice = field(default_factory=SeenChoice)
+    """What the network sees of the film's codes."""
     warnings: tuple[str, ...]
     """What of the source will not arrive, one sentence each. What was guessed about it is in ``info.guesses``."""
 
@@ -210,6 +215,10 @@ def probe_film(config: Config, path: Path | None) -> MediaInfo:
     """
     if path is None:
         return probe_synthetic(config.decode.synthetic)
+    if is_picture_source(path) or is_sequence(path):
+        from pipeline.decode.images import probe_images
+
+        return probe_images(path, rate=config.input.image_rate)
     info = probe_media(path)
     if config.decode.field_order == "progressive":
         return info
@@ -236,17 +245,18 @@ def plan_film(config: Config, info: MediaInfo) -> JobPlan:
         SetupError: The encoder is missing.
     """
     fields = plan_fields(config.decode, info, findings=info.video.fields)
-    info = fields.info
+    pictures = plan_pictures(config, fields.info)
+    info = pictures.info
     video = info.video
     model = find_network(config.infer)
     backend = choose_engine(config.infer, model=model)
     frames = choose_frames_place(config.run.frames_on, backend=backend)
     limits = limit_tiles(config, model=model, backend=backend)
-    encode, encoder_reason = plan_encoding(config, info, model=model)
+    encode, encoder_reason = plan_encoding(config, info, model=model, encode=pictures.encode)
     height, width = encode.height, encode.width
     container = choose_container(config.output.container, info=info, encoder=encode.encoder)
     streams = None
-    if container not in {"", "png"}:
+    if container not in {"", "png", "picture"}:
         leave_out = config.output.unheld_streams == "drop"
         streams = plan_streams(info, container=container, encoder=encode.encoder, leave_out_unheld=leave_out)
         if streams.problems:
@@ -258,7 +268,9 @@ def plan_film(config: Config, info: MediaInfo) -> JobPlan:
     draft = JobPlan(
         config=config,
         info=info,
-        decoder=choose_film_decoder(config.decode.kind, fields.coded, frames=frames, backend=backend),
+        decoder=choose_film_decoder(
+            config.decode.kind, fields.coded if info.pictures is None else info, frames=frames, backend=backend
+        ),
         model=model,
         model_files=list_model_files(model),
         backend=backend,
@@ -275,8 +287,10 @@ def plan_film(config: Config, info: MediaInfo) -> JobPlan:
         segment_frames=frames_per_segment(config.output.segment_s, average_rate=video.average_rate),
         pools=(),
         deinterlacing=fields.deinterlacing,
+        seen=choose_seen(config.infer.hdr, video),
         warnings=(
             *fields.warnings,
+            *pictures.warnings,
             *describe_hdr_losses(video, encode),
             *describe_losses(encode),
             *(() if streams is None else streams.warnings),

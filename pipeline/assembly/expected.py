@@ -43,6 +43,7 @@ class Expected:
     """All but the main video, in any order."""
     chapter_count: int = 0
     rotation_deg: int = 0
+    is_mirrored: bool = False
     start_offsets_s: tuple[Fraction, ...] = ()
     """For each sound track in order: when it begins, seconds after the first frame."""
 
@@ -58,7 +59,7 @@ class Expected:
             MediaError: The source cannot be read any more.
         """
         pts = tuple(time for segment in segments for time in segment.pts)
-        if plan.streams is None or not plan.info.path.exists():
+        if plan.streams is None or not plan.info.path.is_file():
             return cls(encode=plan.encode, container=plan.container, pts=pts)
         copies = plan.streams.copies
         return cls(
@@ -76,6 +77,7 @@ class Expected:
             ),
             chapter_count=plan.info.chapter_count,
             rotation_deg=plan.info.video.rotation_deg,
+            is_mirrored=plan.info.video.is_mirrored,
             start_offsets_s=read_start_offsets(
                 plan.info,
                 indices=tuple(copy.source.index for copy in copies if copy.source.kind == "audio"),

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from pipeline.assembly.expected import Expected, ExpectedStream, plain_language
 from pipeline.assembly.picture_folder import picture_name
 from pipeline.decode.container import error_text, exact_fraction, open_container, to_fraction
+from pipeline.decode.display_area import Orientation, read_orientation
 from pipeline.errors import VerificationFailed
 
 __all__ = ["Expected", "ExpectedStream", "verify_output"]
@@ -65,7 +66,8 @@ class _Comparison:
         others = [stream for stream in container.streams if stream.index != video.index]
         self._compare_streams(others)
         self._demand("chapters", len(container.chapters()), expected.chapter_count)
-        self._demand("rotation", self._read_rotation(), expected.rotation_deg % 360)
+        turn = Orientation(rotation_deg=expected.rotation_deg, is_mirrored=expected.is_mirrored)
+        self._demand("rotation", self._read_rotation().words, turn.words)
         sounds = [stream.index for stream in others if stream.type == "audio"]
         times, starts = self._read_times(video, sounds)
         self._compare_times(times)
@@ -95,15 +97,15 @@ class _Comparison:
         if tags.full_range is not None and not encode.encoder.limited_range_only:
             self._demand("full range", _RANGES[int(context.color_range)], tags.full_range)
 
-    def _read_rotation(self) -> int:
-        """Display rotation of the first picture, which must be decodable: degrees counter-clockwise, 0 to 359."""
+    def _read_rotation(self) -> Orientation:
+        """How the first picture, which must be decodable, is turned."""
         # opened anew: seeking back would skip packets before time 0
         with open_container(self._path) as container:
             video = next(stream for stream in container.streams.video if not _is_attached_pic(stream))
             picture = next(container.decode(video), None)
         if picture is None:
             self._fail("pictures that can be decoded", "none", "the first")
-        return int(picture.rotation) % 360
+        return read_orientation(picture)
 
     def _compare_aspect(self, video: Any) -> None:
         """Pixel aspect; Matroska keeps it as a display size in whole pixels."""

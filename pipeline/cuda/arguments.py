@@ -36,6 +36,7 @@ class CutArguments(Structure):
         ("row_taps", c_float * 8),
         ("column_taps", c_float * 10),
         ("matrix", c_float * 7),
+        ("seen", c_float * 11),
     )
 
 
@@ -106,7 +107,7 @@ class FinishArguments(Structure):
         ("red", c_uint64),
         ("first", c_uint64),
         ("weights", c_uint64),
-        ("thresholds", c_uint64),
+        ("biases", c_uint64),
         ("image_pitch", c_int64),
         ("image_plane", c_int64),
         ("luma_pitch", c_int64),
@@ -119,13 +120,16 @@ class FinishArguments(Structure):
         ("image_height", c_int32),
         ("image_width", c_int32),
         ("segment", c_int32),
-        ("is_aligned", c_int32),
+        ("aligned_items", c_int32),
         ("taps", c_int32),
         ("shift", c_int32),
         ("shrink_taps", c_float * 24),
         ("curve", c_float * 6),
         ("row_taps", c_float * 12),
         ("column_taps", c_float * 12),
-        ("matrix", c_float * 8),
-        ("highest", c_float),
+        ("matrix", c_float * 3),
+        ("scales", c_float * 3),
+        ("top", c_float),
+        ("one", c_float),
+        ("seen", c_float * 11),
     )
