@@ -11,16 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import MediaError, UnsupportedMedia
-from pipeline.frames import (
-    UNSPECIFIED,
-    ChromaLocation,
-    ColourTags,
-    MediaInfo,
-    SampleFormat,
-    StreamEntry,
-    StreamKind,
-    VideoTrack,
-)
+from pipeline.frames import UNSPECIFIED, ChromaLocation, ColourTags, SampleFormat
+from pipeline.media import MediaInfo, StreamEntry, StreamKind, VideoTrack
 from pipeline.stream_words import StreamWords, read_stream_words
 from pipeline.tags import CHROMA_LOCATIONS, resolve_format, unsupported_reason
 

@@ -12,7 +12,7 @@ from pipeline.decode.film_pass import FilmPass
 from pipeline.decode.frame_index import FrameIndex
 from pipeline.decode.pass_decoder import PassDecoder
 from pipeline.decode.synthetic import CONTAINER as SYNTHETIC_CONTAINER
-from pipeline.frames import MediaInfo
+from pipeline.media import MediaInfo
 
 
 class LibavDecoder(PassDecoder[FilmPass]):

@@ -19,7 +19,7 @@ from pipeline.decode.nvdec_times import CHECKED_IMAGES, MAX_REORDERED_IMAGES
 from pipeline.decode.pass_decoder import PassDecoder
 from pipeline.decode.surfaces import SurfaceLayout
 from pipeline.device.pools import DevicePool
-from pipeline.frames import MediaInfo
+from pipeline.media import MediaInfo
 
 
 class NvdecDecoder(PassDecoder[NvdecPass]):

@@ -13,7 +13,8 @@ from typing import Generic, Protocol, Self, TypeVar
 
 from pipeline.decode.film_pass import EntryMissed
 from pipeline.decode.frame_index import EntryPoint, FrameIndex
-from pipeline.frames import Frame, MediaInfo
+from pipeline.frames import Frame
+from pipeline.media import MediaInfo
 
 logger = logging.getLogger(__name__)
 
