@@ -11,6 +11,7 @@ from helpers.pictures import make_spec
 from helpers.tool_modules import load_tool
 
 from pipeline.encode import libav
+from pipeline.errors import OutputError
 
 bench = load_tool("bench_encoders")
 FILM = Path(__file__).parents[2] / "configs/demo/big_buck_bunny.mp4"
@@ -68,3 +69,17 @@ def test_a_film_that_cannot_be_read_is_said_in_a_line(tmp_path: Path, capsys: py
     (tmp_path / "film.mp4").write_bytes(b"no film")
     assert bench.main([str(tmp_path / "film.mp4")]) == 1
     assert "error:" in capsys.readouterr().err
+
+
+def test_an_encoder_that_fails_ends_the_measurement_with_its_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At once, although the others go on."""
+    monkeypatch.setattr(bench, "WARM_UP_S", 0.1)
+
+    def refuse(*_arguments: object) -> None:
+        raise OutputError("the disk is full", path=FILM)
+
+    monkeypatch.setattr(libav.LibavEncoder, "write", refuse)
+    assert bench.main([str(FILM), "--case", "2x1", "--height", "90", "--ring", "4", "--seconds", "0.1"]) == 1
+    assert "the disk is full" in capsys.readouterr().err
