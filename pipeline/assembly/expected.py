@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.decode.container import error_text, open_container, to_fraction
 from pipeline.encode.base import EncodeSpec
 from pipeline.errors import MediaError
-from pipeline.frames import MediaInfo
+from pipeline.media import MediaInfo
 
 if TYPE_CHECKING:
     from pipeline.plan import JobPlan
