@@ -22,7 +22,8 @@ from pipeline.assembly.ffmpeg import find_ffmpeg
 from pipeline.assembly.mux import assemble, write_pictures
 from pipeline.assembly.verify import verify_output
 from pipeline.attempts import run_attempts
-from pipeline.errors import OutputError
+from pipeline.decode.synthetic import CONTAINER as SYNTHETIC_CONTAINER
+from pipeline.errors import OutputError, VerificationFailed
 from pipeline.graph.metrics import GraphSnapshot, Verdict, find_bottleneck
 from pipeline.graph.stop import StopToken
 from pipeline.journal import wish_digest
@@ -30,8 +31,8 @@ from pipeline.keeping import JobStopped, KeepTerms, KeptFrames, KeptWork, open_k
 from pipeline.plan import JobPlan
 from pipeline.preflight import check_paths, make_output_folder
 from pipeline.run_terms import RunTerms, UpscaledFilm
-from pipeline.segments import CommittedSegment
 from pipeline.show.progress import JobPhase, JobProgress, RateMeter
+from pipeline.verify.keeping import keep_failed
 from pipeline.work_folder import REPLACED_NAME
 
 logger = logging.getLogger(__name__)
@@ -137,7 +138,7 @@ def run_job(
         if not film.is_complete:
             raise JobStopped(f"stopped after {film.frame_count} frames")
         progress.enter("assembling")
-        verification = _assemble(work, film.segments, stop=stop, progress=progress)
+        verification = _assemble(work, film, stop=stop, progress=progress)
         work.remember(frame_count=film.frame_count, damage=film.damage)
     outcome = _outcome(plan, film, started_s=started_s, verification=verification)
     return replace(outcome, frames_resumed=sum(segment.frame_count for segment in work.done))
@@ -173,11 +174,9 @@ def _finished_before(plan: JobPlan, *, frame_count: int, started_s: float) -> Jo
     )
 
 
-def _assemble(
-    work: KeptWork, segments: tuple[CommittedSegment, ...], *, stop: StopToken, progress: _Progress
-) -> dict[str, Any]:
+def _assemble(work: KeptWork, film: UpscaledFilm, *, stop: StopToken, progress: _Progress) -> dict[str, Any]:
     """Make the whole result in the work folder, verify it there, and move it to its name."""
-    plan = work.plan
+    plan, segments = work.plan, film.segments
     finished = work.work / f"result.{plan.container}"
     if plan.container == "png":
         write_pictures(segments, out=finished)
@@ -187,7 +186,10 @@ def _assemble(
         assemble(segments, source=source, plan=plan.streams, encode=plan.encode, out=finished, stop=stop)
     stop.raise_if_aborted()
     progress.enter("verifying")
-    verified = verify_output(finished, Expected.of(plan, segments))
+    try:
+        verified = _verify(finished, plan, film, stop=stop)
+    except VerificationFailed as exc:
+        raise keep_failed(exc, finished, output=plan.output) from exc
     stop.raise_if_aborted()
     work.verify(finished, frame_count=sum(segment.frame_count for segment in segments))
     try:
@@ -197,6 +199,30 @@ def _assemble(
             f"cannot move the result to {plan.output}: {exc.strerror}", path=plan.output, hint="check the folder"
         ) from exc
     return verified
+
+
+def _verify(finished: Path, plan: JobPlan, film: UpscaledFilm, *, stop: StopToken) -> dict[str, Any]:
+    """Compare a result with what was promised, and its frames with the source's."""
+    segments, mode = film.segments, plan.config.output.verify
+    verified = verify_output(finished, Expected.of(plan, segments))
+    is_computed = plan.info.container == SYNTHETIC_CONTAINER
+    if mode == "off" or not (is_computed or plan.info.path.exists()):
+        return verified
+    from pipeline.verify.check import CheckTerms, check_pictures, require_pictures
+
+    started_s = time.perf_counter()
+    terms = CheckTerms(
+        source=plan.info,
+        model=plan.model.name,
+        frame_count=film.frame_count,
+        is_full=mode == "full",
+        seams=tuple(segment.start for segment in segments[1:]),
+        deinterlacing=plan.deinterlacing,
+        is_damaged=film.damage is not None or any(segment.complaint for segment in segments),
+        threads=plan.config.decode.threads,
+    )
+    pictures = require_pictures(check_pictures(finished, terms, tick=stop.raise_if_aborted), path=plan.output)
+    return {**verified, "pictures": pictures, "pictures_s": time.perf_counter() - started_s}
 
 
 def _commit(finished: Path, output: Path, *, work: Path) -> None:

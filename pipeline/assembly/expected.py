@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from pipeline.errors import MediaError
 from pipeline.frames import MediaInfo
 
 if TYPE_CHECKING:
+    from pipeline.assembly.containers import StreamPlan
     from pipeline.plan import JobPlan
     from pipeline.segments import CommittedSegment
 
@@ -28,6 +29,8 @@ class ExpectedStream:
     codec: str
     language: str
     is_attached_pic: bool
+    title: str | None = None
+    """None: not compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,30 +61,51 @@ class Expected:
             MediaError: The source cannot be read any more.
         """
         pts = tuple(time for segment in segments for time in segment.pts)
-        if plan.streams is None or not plan.info.path.exists():
-            return cls(encode=plan.encode, container=plan.container, pts=pts)
-        copies = plan.streams.copies
-        return cls(
-            encode=plan.encode,
-            container=plan.container,
-            pts=pts,
-            streams=tuple(
-                ExpectedStream(
-                    kind=copy.source.kind,
-                    codec=copy.codec,
-                    language=plain_language(copy.source.language),
-                    is_attached_pic=copy.source.is_attached_pic,
-                )
-                for copy in copies
-            ),
-            chapter_count=plan.info.chapter_count,
-            rotation_deg=plan.info.video.rotation_deg,
-            start_offsets_s=read_start_offsets(
-                plan.info,
-                indices=tuple(copy.source.index for copy in copies if copy.source.kind == "audio"),
-                origin_s=pts[0] * plan.encode.time_base,
-            ),
+        streams = plan.streams if plan.info.path.exists() else None
+        return replace(
+            expected_of_streams(plan.info, streams=streams, encode=plan.encode, pts=pts), container=plan.container
         )
+
+
+def expected_of_streams(
+    info: MediaInfo, *, streams: StreamPlan | None, encode: EncodeSpec, pts: tuple[int, ...]
+) -> Expected:
+    """What a result must be whose frames are known.
+
+    Args:
+        info: The source.
+        streams: What becomes of its other streams; None: the result has none.
+        encode: How its frames are encoded.
+        pts: Their times, in ``encode.time_base``.
+
+    Raises:
+        MediaError: The source cannot be read any more.
+    """
+    if streams is None:
+        return Expected(encode=encode, container="", pts=pts)
+    copies = streams.copies
+    return Expected(
+        encode=encode,
+        container=streams.container,
+        pts=pts,
+        streams=tuple(
+            ExpectedStream(
+                kind=copy.source.kind,
+                codec=copy.codec,
+                language=plain_language(copy.source.language),
+                is_attached_pic=copy.source.is_attached_pic,
+                title=copy.source.title if copy.source.kind in ("audio", "subtitle") else None,
+            )
+            for copy in copies
+        ),
+        chapter_count=info.chapter_count,
+        rotation_deg=info.video.rotation_deg,
+        start_offsets_s=read_start_offsets(
+            info,
+            indices=tuple(copy.source.index for copy in copies if copy.source.kind == "audio"),
+            origin_s=pts[0] * encode.time_base,
+        ),
+    )
 
 
 def read_start_offsets(info: MediaInfo, *, indices: tuple[int, ...], origin_s: Fraction) -> tuple[Fraction, ...]:
