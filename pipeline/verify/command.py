@@ -12,7 +12,7 @@ from pipeline.assembly.containers import plan_streams
 from pipeline.assembly.expected import Expected, expected_of_streams
 from pipeline.assembly.verify import verify_output
 from pipeline.config import Config
-from pipeline.decode import open_decoder
+from pipeline.decode import DecoderKind, open_decoder
 from pipeline.decode.deinterlace_plan import Deinterlacing
 from pipeline.encode import ENCODERS, EncodeSpec, tags_for
 from pipeline.errors import MediaError, UnsupportedMedia, VerificationFailed
@@ -171,7 +171,7 @@ def _source_pts(info: MediaInfo, *, deinterlacing: Deinterlacing | None, threads
     if index is not None and index.frame_count is not None:
         return tuple(int(time) for time in index.pts)
     with ExitStack() as opened:
-        kind = "libav" if index is not None else "synthetic"
+        kind: DecoderKind = "libav" if index is not None else "synthetic"
         decoder = opened.enter_context(open_decoder(kind, info, threads=threads, deinterlacing=deinterlacing))
         pts = []
         for frame in decoder.frames():
