@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _START_PACKETS = 20_000
 """How many packets are read for the first one of each sound track; a film's tracks begin within seconds."""
 
+COMPARED_FLAGS = ("default", "forced", "hearing_impaired", "visual_impaired", "comment", "original")
+"""Dispositions that Matroska keeps; the other containers keep few and set some of their own."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedStream:
@@ -31,6 +34,8 @@ class ExpectedStream:
     is_attached_pic: bool
     title: str | None = None
     """None: not compared."""
+    flags: tuple[str, ...] | None = None
+    """Dispositions of ``COMPARED_FLAGS`` that it has; None: not compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +89,7 @@ def expected_of_streams(
     if streams is None:
         return Expected(encode=encode, container="", pts=pts)
     copies = streams.copies
+    flags = read_flags(info) if streams.container == "mkv" else {}
     return Expected(
         encode=encode,
         container=streams.container,
@@ -95,6 +101,7 @@ def expected_of_streams(
                 language=plain_language(copy.source.language),
                 is_attached_pic=copy.source.is_attached_pic,
                 title=copy.source.title if copy.source.kind in ("audio", "subtitle") else None,
+                flags=flags.get(copy.source.index) if copy.source.kind in ("audio", "subtitle") else None,
             )
             for copy in copies
         ),
@@ -127,6 +134,27 @@ def read_start_offsets(info: MediaInfo, *, indices: tuple[int, ...], origin_s: F
     except (av.FFmpegError, OSError) as exc:
         raise MediaError(f"cannot read {info.path} any more: {error_text(exc)}", path=info.path) from exc
     return tuple(starts.get(index, origin_s) - origin_s for index in indices)
+
+
+def read_flags(info: MediaInfo) -> dict[int, tuple[str, ...]]:
+    """Dispositions of a source's streams, by index.
+
+    Raises:
+        MediaError: The source cannot be read any more.
+    """
+    import av
+
+    try:
+        with open_container(info.path) as container:
+            return {stream.index: flags_of(stream) for stream in container.streams}
+    except (av.FFmpegError, OSError) as exc:
+        raise MediaError(f"cannot read {info.path} any more: {error_text(exc)}", path=info.path) from exc
+
+
+def flags_of(stream: Any) -> tuple[str, ...]:
+    """Those of ``COMPARED_FLAGS`` that a stream of libav has, in that order."""
+    found = {str(flag.name) for flag in stream.disposition}
+    return tuple(name for name in COMPARED_FLAGS if name in found)
 
 
 def plain_language(text: str) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.assembly.expected import Expected, ExpectedStream, plain_language
+from pipeline.assembly.expected import Expected, ExpectedStream, flags_of, plain_language
 from pipeline.assembly.picture_folder import picture_name
 from pipeline.decode.container import error_text, exact_fraction, open_container, to_fraction
+from pipeline.decode.sidedata import content_light_text, mastering_display_text
 from pipeline.errors import VerificationFailed
 
 __all__ = ["Expected", "ExpectedStream", "verify_output"]
@@ -19,6 +21,9 @@ _MATROSKA_TICK_S = Fraction(1, 1000)
 """Matroska as libav writes it rounds every time to this."""
 _START_TOLERANCE_S = Fraction(1, 1000)
 """How far the start of a sound track may move against the picture: one Matroska tick."""
+_LIGHT_STEPS, _LIGHT_SHARE = 20, 0.001
+"""AV1 keeps chromaticities in 1/65536 (1.3 steps of 0.00002) and luminances in 1/256 and 1/16384 cd/m2 (20 steps of
+0.0001 for the brighter). Source: AV1 specification 6.7.4."""
 _RANGES = {0: None, 1: False, 2: True}
 """libavutil AVColorRange."""
 _HINT = "this is a defect of the program; please report it with the log (output.keep_work keeps the segments)"
@@ -66,7 +71,9 @@ class _Comparison:
         others = [stream for stream in container.streams if stream.index != video.index]
         self._compare_streams(others)
         self._demand("chapters", len(container.chapters()), expected.chapter_count)
-        self._demand("rotation", self._read_rotation(), expected.rotation_deg % 360)
+        picture = self._read_first()
+        self._demand("rotation", int(picture.rotation) % 360, expected.rotation_deg % 360)
+        self._compare_light(picture)
         sounds = [stream.index for stream in others if stream.type == "audio"]
         times, starts = self._read_times(video, sounds)
         self._compare_times(times)
@@ -96,15 +103,41 @@ class _Comparison:
         if tags.full_range is not None and not encode.encoder.limited_range_only:
             self._demand("full range", _RANGES[int(context.color_range)], tags.full_range)
 
-    def _read_rotation(self) -> int:
-        """Display rotation of the first picture, which must be decodable: degrees counter-clockwise, 0 to 359."""
+    def _read_first(self) -> Any:
+        """The first picture, which must be decodable."""
         # opened anew: seeking back would skip packets before time 0
         with open_container(self._path) as container:
             video = next(stream for stream in container.streams.video if not _is_attached_pic(stream))
             picture = next(container.decode(video), None)
         if picture is None:
             self._fail("pictures that can be decoded", "none", "the first")
-        return int(picture.rotation) % 360
+        return picture
+
+    def _compare_light(self, picture: Any) -> None:
+        """HDR metadata, where the encoder can write it."""
+        encode = self._expected.encode
+        for what, side_data, text_of, promised, param in (
+            (
+                "mastering display",
+                "MASTERING_DISPLAY_METADATA",
+                mastering_display_text,
+                encode.mastering_display,
+                encode.encoder.mastering_param,
+            ),
+            (
+                "content light level",
+                "CONTENT_LIGHT_LEVEL",
+                content_light_text,
+                encode.content_light,
+                encode.encoder.light_param,
+            ),
+        ):
+            if not promised or not param:
+                continue
+            payload = picture.side_data.get(side_data)
+            found = "" if payload is None else text_of(bytes(payload))
+            if not _is_same_light(found, promised):
+                self._fail(what, found or "none", promised)
 
     def _compare_aspect(self, video: Any) -> None:
         """Pixel aspect; Matroska keeps it as a display size in whole pixels."""
@@ -115,7 +148,7 @@ class _Comparison:
 
     def _compare_streams(self, others: list[Any]) -> None:
         found = Counter(_describe_stream(stream) for stream in others if stream.type != "data")
-        promised = Counter(replace(stream, title=None) for stream in self._expected.streams)
+        promised = Counter(_kind_of(stream) for stream in self._expected.streams)
         for stream, count in (promised - found).items():
             self._fail(
                 f"{stream.kind} streams with codec {stream.codec or '-'} and language {stream.language or '-'}",
@@ -128,20 +161,23 @@ class _Comparison:
                 str(found[stream]),
                 str(promised[stream]),
             )
-        self._compare_titles(others)
+        for kind in promised:
+            self._compare_alike(kind, others)
 
-    def _compare_titles(self, others: list[Any]) -> None:
-        """Titles of streams that are otherwise alike, in the order of the streams."""
-        for promised in dict.fromkeys(replace(stream, title=None) for stream in self._expected.streams):
-            wanted = [s.title for s in self._expected.streams if replace(s, title=None) == promised]
-            found = [
-                stream.metadata.get("title") or stream.metadata.get("name", "")
-                for stream in others
-                if stream.type != "data" and _describe_stream(stream) == promised
-            ]
-            for title, wish in zip(found, wanted, strict=True):
-                if wish is not None:
-                    self._demand(f"title of a {promised.kind} stream", repr(title), repr(wish))
+    def _compare_alike(self, kind: ExpectedStream, others: list[Any]) -> None:
+        """Titles and flags of streams that are otherwise alike, in the order of the streams."""
+        wanted = [stream for stream in self._expected.streams if _kind_of(stream) == kind]
+        found = [stream for stream in others if stream.type != "data" and _describe_stream(stream) == kind]
+        for stream, wish in zip(found, wanted, strict=True):
+            title = stream.metadata.get("title") or stream.metadata.get("name", "")
+            if wish.title is not None:
+                self._demand(f"title of a {kind.kind} stream", repr(title), repr(wish.title))
+            if wish.flags is not None:
+                self._demand(
+                    f"flags of a {kind.kind} stream",
+                    " ".join(flags_of(stream)) or "none",
+                    " ".join(wish.flags) or "none",
+                )
 
     def _read_times(self, video: Any, sounds: list[int]) -> tuple[list[Fraction], dict[int, Fraction]]:
         """Times of all pictures in display order, and of the first packet of each sound track."""
@@ -217,6 +253,19 @@ def _verify_pictures(folder: Path, expected: Expected) -> dict[str, Any]:
             f"{first} is {picture.width}x{picture.height}, not {encode.width}x{encode.height}", path=folder, hint=_HINT
         )
     return {"frames": len(names), "streams": 1}
+
+
+def _is_same_light(found: str, promised: str) -> bool:
+    """Whether two texts state the same light, as closely as bitstreams keep it: AV1 has steps of their own."""
+    numbers = [[int(number) for number in re.findall(r"\d+", text)] for text in (found, promised)]
+    return len(numbers[0]) == len(numbers[1]) and all(
+        abs(one - other) <= max(_LIGHT_STEPS, other * _LIGHT_SHARE) for one, other in zip(*numbers, strict=True)
+    )
+
+
+def _kind_of(stream: ExpectedStream) -> ExpectedStream:
+    """What tells streams apart, whatever their order."""
+    return replace(stream, title=None, flags=None)
 
 
 def _describe_stream(stream: Any) -> ExpectedStream:

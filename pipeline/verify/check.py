@@ -73,16 +73,18 @@ def check_pictures(result: Path, terms: CheckTerms, *, tick: Callable[[], None] 
             max_findings=len(chosen) if terms.is_damaged else MAX_FINDINGS,
             tick=tick,
         )
-        return replace(check, damage=made.finish()) if isinstance(made, DecodedFrames) else check
+        damage = made.finish() if isinstance(made, DecodedFrames) else None
+        return replace(check, damage=damage, source_damage=source.damage)
 
 
-def require_pictures(check: PictureCheck, *, path: Path, is_damaged: bool = False) -> dict[str, Any]:
+def require_pictures(check: PictureCheck, *, path: Path, is_damaged: bool) -> dict[str, Any]:
     """Turn a check with findings into an error.
 
     Args:
         check: What was found.
         path: Of the result, for the message.
-        is_damaged: Whether the source is: then findings are an error only if more than half of the frames have some.
+        is_damaged: Whether the source is known to be; the check may have seen it too. Then findings are an error only
+            if more than half of the frames have some: decoders conceal damage each in its own way.
 
     Returns:
         What was measured, for the report; with ``differences`` if the source is damaged and there are findings.
@@ -93,6 +95,7 @@ def require_pictures(check: PictureCheck, *, path: Path, is_damaged: bool = Fals
     """
     if check.damage is not None:
         raise VerificationFailed(f"{path} cannot be decoded without errors: {check.damage}", path=path, hint=HINT)
+    is_damaged = is_damaged or check.source_damage is not None
     if check.findings and not (is_damaged and 2 * len(check.findings) <= check.compared):
         more = len(check.findings) - 1
         rest = "at least " if len(check.findings) >= MAX_FINDINGS else ""

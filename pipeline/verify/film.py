@@ -32,6 +32,8 @@ class PictureCheck:
     """The worst of each figure, not all of one frame; None if nothing was compared."""
     damage: str | None = None
     """What of the result could not be decoded, as far as it was; None if nothing."""
+    source_damage: str | None = None
+    """The same of the source."""
 
 
 class _SourcePictures:
