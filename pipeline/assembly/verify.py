@@ -21,9 +21,9 @@ _MATROSKA_TICK_S = Fraction(1, 1000)
 """Matroska as libav writes it rounds every time to this."""
 _START_TOLERANCE_S = Fraction(1, 1000)
 """How far the start of a sound track may move against the picture: one Matroska tick."""
-_LIGHT_STEPS, _LIGHT_SHARE = 20, 0.001
-"""AV1 keeps chromaticities in 1/65536 (1.3 steps of 0.00002) and luminances in 1/256 and 1/16384 cd/m2 (20 steps of
-0.0001 for the brighter). Source: AV1 specification 6.7.4."""
+_PEAK_STEPS = 20
+"""AV1 keeps the peak in 1/256 cd/m2, which is 39 steps of 0.0001; all else in steps closer to those of the texts.
+Source: AV1 specification 6.7.4."""
 _RANGES = {0: None, 1: False, 2: True}
 """libavutil AVColorRange."""
 _HINT = "this is a defect of the program; please report it with the log (output.keep_work keeps the segments)"
@@ -256,10 +256,15 @@ def _verify_pictures(folder: Path, expected: Expected) -> dict[str, Any]:
 
 
 def _is_same_light(found: str, promised: str) -> bool:
-    """Whether two texts state the same light, as closely as bitstreams keep it: AV1 has steps of their own."""
+    """Whether two texts state the same light, as closely as bitstreams keep it."""
     numbers = [[int(number) for number in re.findall(r"\d+", text)] for text in (found, promised)]
+    steps = [1] * len(numbers[1])
+    if "L(" in promised:
+        steps[-2] = _PEAK_STEPS
+    else:
+        steps = [0] * len(steps)  # content light is whole cd/m2 everywhere
     return len(numbers[0]) == len(numbers[1]) and all(
-        abs(one - other) <= max(_LIGHT_STEPS, other * _LIGHT_SHARE) for one, other in zip(*numbers, strict=True)
+        abs(one - other) <= step for one, other, step in zip(*numbers, steps, strict=True)
     )
 
 
