@@ -18,7 +18,6 @@ from pipeline.probe import probe_media
 from pipeline.verify.check import CheckTerms, check_pictures, require_pictures
 from pipeline.verify.film import PictureCheck
 
-
 KEPT = "film.failed-verification"
 
 
@@ -180,7 +179,7 @@ def test_the_verb_says_ok_or_what_is_wrong(
         "late": (["-itsoffset", "0.02", "-i", str(result), "-map", "0:v", "-map", "1:a"], "sound track 0: start after"),
         "turned": (["-map", "0"], "rotation: "),
         "untitled": (["-map", "0", "-metadata:s:a:0", "title=Mono"], "title of a audio stream: 'Mono', not 'Stereo'"),
-        "unmarked": (["-map", "0", "-disposition:a:0", "forced"], "flags of a audio stream: forced, not default"),
+        "unmarked": (["-map", "0", "-disposition:a:0", "forced"], "flags of a audio stream: forced, not none"),
         "untagged": (["-map", "0", "-bsf:v", "h264_metadata=colour_primaries=5"], "colour primaries: 5, not 1"),
     }
     for name, (options, words) in changed.items():
