@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.decode.container import error_text, open_container, to_fraction
 from pipeline.encode.base import EncodeSpec
 from pipeline.errors import MediaError
-from pipeline.frames import MediaInfo
+from pipeline.media import MediaInfo
 
 if TYPE_CHECKING:
     from pipeline.assembly.containers import StreamPlan
@@ -51,6 +51,7 @@ class Expected:
     """All but the main video, in any order."""
     chapter_count: int = 0
     rotation_deg: int = 0
+    is_mirrored: bool = False
     start_offsets_s: tuple[Fraction, ...] = ()
     """For each sound track in order: when it begins, seconds after the first frame."""
 
@@ -66,7 +67,7 @@ class Expected:
             MediaError: The source cannot be read any more.
         """
         pts = tuple(time for segment in segments for time in segment.pts)
-        streams = plan.streams if plan.info.path.exists() else None
+        streams = plan.streams if plan.info.path.is_file() else None
         return replace(
             expected_of_streams(plan.info, streams=streams, encode=plan.encode, pts=pts), container=plan.container
         )
@@ -107,6 +108,7 @@ def expected_of_streams(
         ),
         chapter_count=info.chapter_count,
         rotation_deg=info.video.rotation_deg,
+        is_mirrored=info.video.is_mirrored,
         start_offsets_s=read_start_offsets(
             info,
             indices=tuple(copy.source.index for copy in copies if copy.source.kind == "audio"),

@@ -12,8 +12,10 @@ from typing import Any, NoReturn
 from pipeline.assembly.expected import Expected, ExpectedStream, flags_of, plain_language
 from pipeline.assembly.picture_folder import picture_name
 from pipeline.decode.container import error_text, exact_fraction, open_container, to_fraction
+from pipeline.decode.display_area import Orientation, read_orientation
 from pipeline.decode.sidedata import content_light_text, mastering_display_text
 from pipeline.errors import VerificationFailed
+from pipeline.frames import UNSPECIFIED
 
 __all__ = ["Expected", "ExpectedStream", "verify_output"]
 
@@ -72,8 +74,10 @@ class _Comparison:
         self._compare_streams(others)
         self._demand("chapters", len(container.chapters()), expected.chapter_count)
         picture = self._read_first()
-        self._demand("rotation", int(picture.rotation) % 360, expected.rotation_deg % 360)
+        turn = Orientation(rotation_deg=expected.rotation_deg, is_mirrored=expected.is_mirrored)
+        self._demand("rotation", read_orientation(picture).words, turn.words)
         self._compare_light(picture)
+        self._compare_colour(picture)
         sounds = [stream.index for stream in others if stream.type == "audio"]
         times, starts = self._read_times(video, sounds)
         self._compare_times(times)
@@ -112,6 +116,17 @@ class _Comparison:
         if picture is None:
             self._fail("pictures that can be decoded", "none", "the first")
         return picture
+
+    def _compare_colour(self, picture: Any) -> None:
+        """What the pictures say of their colours, where they say it: the container's word was compared before."""
+        tags = self._expected.encode.tags
+        for what, found, promised in (
+            ("colour matrix", int(picture.colorspace), tags.matrix),
+            ("colour primaries", int(picture.color_primaries), tags.primaries),
+            ("transfer", int(picture.color_trc), tags.transfer),
+        ):
+            if found != UNSPECIFIED:
+                self._demand(f"{what} of the pictures", found, promised)
 
     def _compare_light(self, picture: Any) -> None:
         """HDR metadata, where the encoder can write it."""

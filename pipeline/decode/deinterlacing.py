@@ -25,7 +25,8 @@ from pipeline.decode.frame_index import FrameIndex
 from pipeline.decode.libav import LibavDecoder
 from pipeline.decode.planes import PlaneReader
 from pipeline.errors import UnsupportedMedia
-from pipeline.frames import Frame, FrameStamp, MediaInfo
+from pipeline.frames import Frame, FrameStamp
+from pipeline.media import MediaInfo
 from pipeline.tags import layout_of
 
 
@@ -58,7 +59,7 @@ class DeinterlacingDecoder:
         frame_index = index.of_frames if index is not None and index.of_frames is not None else index
         self._decoder = LibavDecoder(deinterlacing.source, threads=threads, index=frame_index, takes_fields=True)
         video = info.video
-        self._planes = PlaneReader(video.format, height=video.height, width=video.width)
+        self._planes = PlaneReader(video.format, height=video.height, width=video.width, crop=video.crop)
         self._running: Generator[Frame] | None = None
 
     @property

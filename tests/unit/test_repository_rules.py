@@ -27,6 +27,7 @@ HEAVY = (
     "rich",
     "cuda",
     "PyNvVideoCodec",
+    "cudnn",
 )
 LOADED_WHEN_USED = {
     "pipeline/decode/deinterlacing.py",
