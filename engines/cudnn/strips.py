@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ _BLOCK_SHARED_BYTES: Final = 227 * 1024
 """Most shared memory of a block. Source: CUDA C++ Programming Guide, table of compute capabilities, 9.0."""
 _MOST_SLOTS: Final = 8
 """More rows on their way gain nothing."""
+_FEWEST_SLOTS: Final = 4
+"""Fewer do not keep the tensor cores busy while rows are on their way."""
 NARROW: Final = 8
 """Inputs of which two taps make one product."""
 
@@ -41,7 +43,7 @@ class StripKind:
     """One variant of the kernel."""
 
     inputs: int
-    """8, or a multiple of 32."""
+    """8, or a multiple of 16."""
     outputs: int
     """Of one block: 32 or 64, or 8 or 48 for a planar target."""
     activates: bool = False
@@ -62,6 +64,11 @@ class StripKind:
     """How pixels lie in shared memory. Never for 8 inputs."""
 
     @property
+    def is_swizzled(self) -> bool:
+        """Whether a pixel's 64 channels lie in one row of shared memory."""
+        return self.swizzled and self.inputs != NARROW
+
+    @property
     def strip_width(self) -> int:
         """Pixels of the source that a block computes side by side."""
         return _PART if self.enlarges else _PART * self.consumers
@@ -77,15 +84,18 @@ class StripKind:
         return 1 if self.inputs == NARROW else 8
 
     @property
+    def slots(self) -> int:
+        """Rows of 64 channels that fit into shared memory beside the weights."""
+        return min(_MOST_SLOTS, (_BLOCK_SHARED_BYTES - self._fixed_bytes) // (self._slot_bytes + 16))
+
+    @property
+    def fits(self) -> bool:
+        """Whether enough of them do."""
+        return self.slots >= max(_FEWEST_SLOTS, self._chunks + 1)
+
+    @property
     def source(self) -> KernelSource:
         """What to compile."""
-        parities, shifts, blocks = (2, 2, 4) if self.enlarges else (1, 4 if self.inputs == NARROW else 3, 3)
-        weight_bytes = parities * shifts * (self.inputs // 8) * blocks * self.outputs * _CELL_BYTES
-        slot_bytes = -(-self.slot_pixels * self.slot_planes * _CELL_BYTES // 1024) * 1024
-        chunks = -(-self.inputs // (8 * self.slot_planes))
-        rest_bytes = weight_bytes + 2 * self.outputs * 4 + chunks * 8
-        slots = min(_MOST_SLOTS, (_BLOCK_SHARED_BYTES - rest_bytes) // (slot_bytes + 16))
-        shared_bytes = rest_bytes + slots * (slot_bytes + 16)
         defines = {
             "INPUTS": self.inputs,
             "OUTPUTS": self.outputs,
@@ -97,17 +107,36 @@ class StripKind:
             "IS_HALF": self.is_half,
             "COLOURS": 3,
             "CONSUMERS": self.consumers,
-            "SWIZZLED": self.swizzled and self.inputs != NARROW,
-            "SLOTS": slots,
-            "STRIP_SHARED_BYTES": shared_bytes,
+            "SWIZZLED": self.is_swizzled,
+            "SLOTS": self.slots,
+            "STRIP_SHARED_BYTES": self.shared_bytes,
         }
         return KernelSource(
             name="strip",
             defines=tuple((name, int(value)) for name, value in defines.items()),
             threads=128 * (1 + self.consumers),
-            shared_bytes=shared_bytes,
+            shared_bytes=self.shared_bytes,
             is_for_hopper=True,
         )
+
+    @property
+    def shared_bytes(self) -> int:
+        """Of a block: slots, weights, tables, barriers."""
+        return self._fixed_bytes + self.slots * (self._slot_bytes + 16)
+
+    @property
+    def _chunks(self) -> int:
+        return -(-self.inputs // (8 * self.slot_planes))
+
+    @property
+    def _slot_bytes(self) -> int:
+        return -(-self.slot_pixels * self.slot_planes * _CELL_BYTES // 1024) * 1024
+
+    @property
+    def _fixed_bytes(self) -> int:
+        parities, shifts, blocks = (2, 2, 4) if self.enlarges else (1, 4 if self.inputs == NARROW else 3, 3)
+        weight_bytes = parities * shifts * (self.inputs // 8) * blocks * self.outputs * _CELL_BYTES
+        return weight_bytes + 2 * self.outputs * 4 + self._chunks * 8
 
 
 def arrange_strip_weights(kernel: NDArray[np.float32], *, kind: StripKind) -> NDArray[np.float16]:
@@ -140,7 +169,9 @@ def arrange_strip_weights(kernel: NDArray[np.float32], *, kind: StripKind) -> ND
     return np.ascontiguousarray(np.concatenate(parts), dtype=np.float16)
 
 
-def _folded(kernel: NDArray[np.float64], *, axis: int, parts: tuple[tuple[tuple[int, ...], ...], ...]) -> NDArray[np.float64]:
+def _folded(
+    kernel: NDArray[np.float64], *, axis: int, parts: tuple[tuple[tuple[int, ...], ...], ...]
+) -> NDArray[np.float64]:
     """Sums of taps along an axis, which goes away: (..., groups, sums)."""
     groups = [[sum(np.take(kernel, tap, axis=axis) for tap in taps) for taps in group] for group in parts]
     return np.moveaxis(np.array(groups), (0, 1), (-2, -1))
@@ -172,3 +203,45 @@ def share_rows(*, batch: int, height: int, width: int, strip_width: int, walkers
     rows = batch * columns * height
     walkers = max(1, min(walkers, rows))
     return Walks(columns=columns, share=rows // walkers, rest=rows % walkers, walkers=walkers)
+
+
+def map_pixels(
+    calls: Any, driver: Any, *, kind: StripKind, address: int, batch: int, height: int, width: int, pitch: int
+) -> Any:
+    """The tensor map by which blocks load rows of pixels; what is outside the picture becomes zeros.
+
+    Args:
+        calls: Of the driver.
+        driver: Its module.
+        kind: Says what a box is.
+        address: Of the first channel of the first pixel; a multiple of 16.
+        batch, height, width: Of the source.
+        pitch: Distance of its pixels in numbers; a multiple of 8.
+
+    Returns:
+        16 words, as `StripArguments` wants them.
+    """
+    pixel = 2 * pitch
+    row, picture = width * pixel, height * width * pixel
+    if kind.is_swizzled:
+        sizes, strides = (kind.inputs, width, height, batch), (pixel, row, picture)
+        box = (64, kind.slot_pixels, 1, 1)
+    else:
+        sizes, strides = (8, width, kind.inputs // 8, height, batch), (pixel, 16, row, picture)
+        box = (8, kind.slot_pixels, kind.slot_planes, 1, 1)
+    swizzle = "128B" if kind.is_swizzled else "NONE"
+    made = calls.call(
+        "cuTensorMapEncodeTiled",
+        driver.CUtensorMapDataType.CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+        len(sizes),
+        address,
+        [driver.cuuint64_t(size) for size in sizes],
+        [driver.cuuint64_t(stride) for stride in strides],
+        [driver.cuuint32_t(size) for size in box],
+        [driver.cuuint32_t(1)] * len(sizes),
+        driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
+        getattr(driver.CUtensorMapSwizzle, f"CU_TENSOR_MAP_SWIZZLE_{swizzle}"),
+        driver.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+        driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+    )
+    return (ctypes.c_uint64 * 16)(*(int(word) for word in made.opaque))
