@@ -151,12 +151,12 @@ def arrange_strip_weights(kernel: NDArray[np.float32], *, kind: StripKind) -> ND
         8 inputs, row of output, output, 8).
     """
     if kind.enlarges:
-        # taps that fall on one pixel of the source are added: across for each parity, down for each of four rows of output
+        # taps that fall on one pixel of the source are added: across for each parity, down for each of four rows
         across = _folded(kernel.astype(np.float64), axis=3, parts=(((0,), (1, 2)), ((0, 1), (2,))))
         taps = _folded(across, axis=2, parts=(((2,), (1, 2), (0, 1), (0,)),))
         taps = taps[:, :, :, :, 0, :].transpose(2, 3, 0, 1, 4)  # (parity, tap, outputs, inputs, row of output)
     else:
-        taps = kernel[:, :, ::-1, :].transpose(3, 0, 1, 2)[np.newaxis]
+        taps = kernel.astype(np.float64)[:, :, ::-1, :].transpose(3, 0, 1, 2)[np.newaxis]
         if kind.inputs == NARROW:
             taps = np.pad(taps, ((0, 0), (0, 1), (0, 0), (0, 0), (0, 0)))
     parts = []
@@ -223,6 +223,9 @@ def map_pixels(
     """
     pixel = 2 * pitch
     row, picture = width * pixel, height * width * pixel
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    box: tuple[int, ...]
     if kind.is_swizzled:
         sizes, strides = (kind.inputs, width, height, batch), (pixel, row, picture)
         box = (64, kind.slot_pixels, 1, 1)
