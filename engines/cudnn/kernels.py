@@ -219,8 +219,7 @@ class StepKernels:
         step = self._steps[index]
         if self._hopper is None or step.target is None:
             return None
-        source, target = self._address(step.source), self._address(step.target)
-        return self._hopper.prepare(self._plan, step, source=source, target=target)
+        return self._hopper.prepare(self._plan, step, address=self._address)
 
     def _operands(self, step: ConvStep, constants: dict[int, int]) -> dict[int, int]:
         return constants | {number: self._address(part) for number, part in stored_operands(step).items()}

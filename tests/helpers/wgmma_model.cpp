@@ -1,38 +1,7 @@
-// One tile of the Hopper convolutions on a processor: shared memory as cells of 8 floats, wgmma by its descriptors as the
-// PTX ISA defines them, registers by its fragment layout. Uses the very index functions that the kernels use.
-#include <vector>
-
-#include "conv_layout.cuh"
+// One tile of the Hopper convolutions on a processor, with the very index functions that the kernels use.
+#include "wgmma_on_cpu.hpp"
 
 namespace {
-
-struct Memory {
-    std::vector<float> values;
-    explicit Memory(int cells) : values(cells * 8, 1e30f) {}
-    float& at(long cell, int channel) { return values.at(cell * 8 + channel); }
-};
-
-struct Operand {
-    long start, leading, stride;
-    explicit Operand(unsigned long long bits)
-        : start(bits & 0x3FFF), leading(bits >> 16 & 0x3FFF), stride(bits >> 32 & 0x3FFF) {}
-    // K-major, no swizzle: rows in groups of 8 cells, k in two halves of 8 numbers.
-    float value(Memory& memory, int row, int k) const {
-        return memory.at(start + row / 8 * stride + k / 8 * leading + row % 8, k % 8);
-    }
-};
-
-using Registers = std::vector<std::vector<float>>;  // [thread of the warpgroup][register]
-
-void multiply(Registers& d, Memory& memory, unsigned long long a_bits, unsigned long long b_bits) {
-    const Operand a(a_bits), b(b_bits);
-    for (int thread = 0; thread < 128; ++thread)
-        for (int at = 0; at < int(d[thread].size()); ++at) {
-            const int row = fragment_row(thread / 32, thread % 32, at / 2 % 2);
-            const int column = fragment_column(thread % 32, at / 4, at % 2);
-            for (int k = 0; k < 16; ++k) d[thread][at] += a.value(memory, row, k) * b.value(memory, column, k);
-        }
-}
 
 void load(Memory& memory, int first, const float* halo, int channels, int channel, int planes) {
     for (int plane = 0; plane < planes; ++plane)

@@ -26,6 +26,7 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wgmma")
     shutil.copy(HELPERS / "cudnn_on_cpu.cuh", folder / "platform.cuh")
     shutil.copy(SOURCES / "conv_layout.cuh", folder)
+    shutil.copy(HELPERS / "wgmma_on_cpu.hpp", folder)
     library = folder / "model.so"
     command = [COMPILER, "-std=c++17", "-O2", "-fPIC", "-shared", f"-I{folder}", str(HELPERS / "wgmma_model.cpp")]
     subprocess.run([*command, "-o", str(library)], check=True)

@@ -11,6 +11,12 @@ DEVICE void barrier_init(unsigned int barrier, int arrivals) {
 DEVICE void barrier_arrive(unsigned int barrier) {
     asm volatile("{.reg .b64 t; mbarrier.arrive.shared::cta.b64 t, [%0];}" ::"r"(barrier) : "memory");
 }
+DEVICE void barrier_arrive_if(bool condition, unsigned int barrier) {
+    asm volatile("{.reg .b64 t; .reg .pred p; setp.ne.b32 p, %0, 0; @p mbarrier.arrive.shared::cta.b64 t, [%1];}" ::"r"(
+                     (int)condition),
+                 "r"(barrier)
+                 : "memory");
+}
 DEVICE void barrier_wait(unsigned int barrier, int parity) {
     asm volatile(
         "{.reg .pred p;\n"
@@ -19,6 +25,36 @@ DEVICE void barrier_wait(unsigned int barrier, int parity) {
         "bra AGAIN;\n"
         "DONE: }" ::"r"(barrier), "r"(parity)
         : "memory");
+}
+
+// Arrives, and lets the barrier wait for that many bytes that will be copied.
+DEVICE void barrier_expect(unsigned int barrier, int bytes) {
+    asm volatile("{.reg .b64 t; mbarrier.arrive.expect_tx.shared::cta.b64 t, [%0], %1;}" ::"r"(barrier), "r"(bytes)
+                 : "memory");
+}
+
+// What the driver makes of a tensor's address, sizes and box (cuTensorMapEncodeTiled).
+struct alignas(64) TensorMap {
+    unsigned long long words[16];
+};
+
+// A box of a tensor, and neighbouring bytes, from global to shared memory; `barrier` counts the bytes that arrived.
+DEVICE void load_box_4d(unsigned int to, const TensorMap& map, int a, int b, int c, int d, unsigned int barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5}], "
+        "[%6];" ::"r"(to), "l"(&map), "r"(a), "r"(b), "r"(c), "r"(d), "r"(barrier)
+        : "memory");
+}
+DEVICE void load_box_5d(unsigned int to, const TensorMap& map, int a, int b, int c, int d, int e, unsigned int barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5, %6}], "
+        "[%7];" ::"r"(to), "l"(&map), "r"(a), "r"(b), "r"(c), "r"(d), "r"(e), "r"(barrier)
+        : "memory");
+}
+DEVICE void load_bytes(unsigned int to, const void* from, int bytes, unsigned int barrier) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+                 "l"(from), "r"(bytes), "r"(barrier)
+                 : "memory");
 }
 
 // 16 bytes from global to shared memory; zeros where `is_inside` is false (the address must be valid all the same).
@@ -51,7 +87,12 @@ DEVICE void warpgroup_barrier(int name) { asm volatile("bar.sync %0, 128;" ::"r"
 
 DEVICE void wgmma_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-DEVICE void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
+// Until all but the last LEFT groups of products are done.
+template <int LEFT>
+DEVICE void wgmma_wait_but() {
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory");
+}
+DEVICE void wgmma_wait() { wgmma_wait_but<0>(); }
 
 // Keeps the compiler from reading or writing sums anywhere but here: it does not know that wgmma runs on after it was
 // issued.
@@ -59,6 +100,22 @@ template <int N>
 DEVICE void settle(float (&d)[N]) {
     UNROLL
     for (int i = 0; i < N; ++i) asm volatile("" : "+f"(d[i])::"memory");
+}
+
+// store_words without a branch around it.
+DEVICE void store_words_if(bool condition, void* to, const unsigned int (&w)[1]) {
+    asm volatile("{.reg .pred p; setp.ne.b32 p, %0, 0; @p st.global.u32 [%1], %2;}" ::"r"((int)condition), "l"(to), "r"(w[0])
+                 : "memory");
+}
+DEVICE void store_words_if(bool condition, void* to, const unsigned int (&w)[2]) {
+    asm volatile("{.reg .pred p; setp.ne.b32 p, %0, 0; @p st.global.v2.u32 [%1], {%2, %3};}" ::"r"((int)condition), "l"(to),
+                 "r"(w[0]), "r"(w[1])
+                 : "memory");
+}
+DEVICE void store_words_if(bool condition, void* to, const unsigned int (&w)[4]) {
+    asm volatile("{.reg .pred p; setp.ne.b32 p, %0, 0; @p st.global.v4.u32 [%1], {%2, %3, %4, %5};}" ::"r"((int)condition),
+                 "l"(to), "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3])
+                 : "memory");
 }
 
 // Two floats to two halves in one word, the first in the lower half.
@@ -75,52 +132,45 @@ DEVICE void store_transposed(unsigned int address, unsigned int a, unsigned int 
                  : "memory");
 }
 
-// D[64 x 256] (+)= A[64 x 16] B[256 x 16]^T: float16 in, float32 sums; both operands K-major in shared memory.
-DEVICE void wgmma_n256(float (&d)[128], unsigned long long a, unsigned long long b, int accumulate) {
-    asm volatile(
-        "{.reg .pred p; setp.ne.b32 p, %130, 0; "
-        "wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
-        "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
-        "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
-        "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
-        "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}, "
-        "%128, %129, p, 1, 1, 0, 0;}"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
-          "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
-          "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
-          "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),
-          "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]),
-          "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]),
-          "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
-          "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63]),
-          "+f"(d[64]), "+f"(d[65]), "+f"(d[66]), "+f"(d[67]), "+f"(d[68]), "+f"(d[69]), "+f"(d[70]), "+f"(d[71]),
-          "+f"(d[72]), "+f"(d[73]), "+f"(d[74]), "+f"(d[75]), "+f"(d[76]), "+f"(d[77]), "+f"(d[78]), "+f"(d[79]),
-          "+f"(d[80]), "+f"(d[81]), "+f"(d[82]), "+f"(d[83]), "+f"(d[84]), "+f"(d[85]), "+f"(d[86]), "+f"(d[87]),
-          "+f"(d[88]), "+f"(d[89]), "+f"(d[90]), "+f"(d[91]), "+f"(d[92]), "+f"(d[93]), "+f"(d[94]), "+f"(d[95]),
-          "+f"(d[96]), "+f"(d[97]), "+f"(d[98]), "+f"(d[99]), "+f"(d[100]), "+f"(d[101]), "+f"(d[102]), "+f"(d[103]),
-          "+f"(d[104]), "+f"(d[105]), "+f"(d[106]), "+f"(d[107]), "+f"(d[108]), "+f"(d[109]), "+f"(d[110]), "+f"(d[111]),
-          "+f"(d[112]), "+f"(d[113]), "+f"(d[114]), "+f"(d[115]), "+f"(d[116]), "+f"(d[117]), "+f"(d[118]), "+f"(d[119]),
-          "+f"(d[120]), "+f"(d[121]), "+f"(d[122]), "+f"(d[123]), "+f"(d[124]), "+f"(d[125]), "+f"(d[126]), "+f"(d[127])
-        : "l"(a), "l"(b), "r"(accumulate));
-}
+// Numbers of the registers of sums in the text of an instruction, and those registers, by fours.
+#define SUMS_4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
+#define SUMS_16(i) SUMS_4(i), SUMS_4(i + 4), SUMS_4(i + 8), SUMS_4(i + 12)
+#define SUMS_48(i) SUMS_16(i), SUMS_16(i + 16), SUMS_16(i + 32)
+#define NUMBERS_12 \
+    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11"
+#define NUMBERS_48 NUMBERS_12 \
+    ", %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, " \
+    "%28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, " \
+    "%44, %45, %46, %47"
+#define NUMBERS_72 NUMBERS_48 \
+    ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, " \
+    "%64, %65, %66, %67, %68, %69, %70, %71"
+#define NUMBERS_96 NUMBERS_72 \
+    ", %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87, " \
+    "%88, %89, %90, %91, %92, %93, %94, %95"
+#define NUMBERS_128 NUMBERS_96 \
+    ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
+    "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
-// D[64 x 96] += A[64 x 16] B[96 x 16]^T: float16 in, float32 sums; both operands K-major in shared memory.
-DEVICE void wgmma_n96(float (&d)[48], unsigned long long a, unsigned long long b) {
-    asm volatile(
-        "wgmma.mma_async.sync.aligned.m64n96k16.f32.f16.f16 {"
-        "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47}, "
-        "%48, %49, 1, 1, 1, 0, 0;"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
-          "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
-          "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
-          "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),
-          "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]),
-          "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47])
-        : "l"(a), "l"(b));
+// D[64 x N] += A[64 x 16] B[N x 16]^T: float16 in, float32 sums; both operands K-major in shared memory.
+#define WGMMA(N, COUNT, NUMBERS, A, B, ...)                                                              \
+    DEVICE void multiply(float (&d)[COUNT], unsigned long long a, unsigned long long b) {                \
+        asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.f16.f16 {" NUMBERS "}, %" #A ", %" #B \
+                     ", 1, 1, 1, 0, 0;"                                                                  \
+                     : __VA_ARGS__                                                                       \
+                     : "l"(a), "l"(b));                                                                  \
+    }
+WGMMA(24, 12, NUMBERS_12, 12, 13, SUMS_4(0), SUMS_4(4), SUMS_4(8))
+WGMMA(96, 48, NUMBERS_48, 48, 49, SUMS_48(0))
+WGMMA(144, 72, NUMBERS_72, 72, 73, SUMS_48(0), SUMS_16(48), SUMS_4(64), SUMS_4(68))
+WGMMA(192, 96, NUMBERS_96, 96, 97, SUMS_48(0), SUMS_48(48))
+WGMMA(256, 128, NUMBERS_128, 128, 129, SUMS_48(0), SUMS_48(48), SUMS_16(96), SUMS_16(112))
+
+// The same, but starting from zeros where `accumulate` is 0.
+DEVICE void wgmma_n256(float (&d)[128], unsigned long long a, unsigned long long b, int accumulate) {
+    asm volatile("{.reg .pred p; setp.ne.b32 p, %130, 0; wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 {" NUMBERS_128
+                 "}, %128, %129, p, 1, 1, 0, 0;}"
+                 : SUMS_48(0), SUMS_48(48), SUMS_16(96), SUMS_16(112)
+                 : "l"(a), "l"(b), "r"(accumulate));
 }
+DEVICE void wgmma_n96(float (&d)[48], unsigned long long a, unsigned long long b) { multiply(d, a, b); }
