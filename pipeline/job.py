@@ -23,7 +23,8 @@ from pipeline.assembly.mux import assemble, write_pictures
 from pipeline.assembly.named_pictures import verify_named_pictures, write_named_pictures
 from pipeline.assembly.verify import verify_output
 from pipeline.attempts import run_attempts
-from pipeline.errors import OutputError
+from pipeline.decode.synthetic import CONTAINER as SYNTHETIC_CONTAINER
+from pipeline.errors import OutputError, VerificationFailed
 from pipeline.graph.metrics import GraphSnapshot, Verdict, find_bottleneck
 from pipeline.graph.stop import StopToken
 from pipeline.journal import wish_digest
@@ -32,8 +33,9 @@ from pipeline.picture_plan import picture_form
 from pipeline.plan import JobPlan
 from pipeline.preflight import check_paths, make_output_folder
 from pipeline.run_terms import RunTerms, UpscaledFilm
-from pipeline.segments import CommittedSegment
 from pipeline.show.progress import JobPhase, JobProgress, RateMeter
+from pipeline.show.wording import format_count
+from pipeline.verify.keeping import keep_failed
 from pipeline.work_folder import REPLACED_NAME
 
 logger = logging.getLogger(__name__)
@@ -139,8 +141,13 @@ def run_job(
         if not film.is_complete:
             raise JobStopped(f"stopped after {film.frame_count} frames")
         progress.enter("assembling")
-        verification = _assemble(work, film.segments, stop=stop, progress=progress)
+        verification = _assemble(work, film, stop=stop, progress=progress)
         work.remember(frame_count=film.frame_count, damage=film.damage)
+    if different := verification.get("pictures", {}).get("differences"):
+        words = (
+            f"{format_count(len(different), 'frame')} of those compared with the damaged film differ: {different[0]}"
+        )
+        film = replace(film, notes=(*film.notes, words))
     outcome = _outcome(plan, film, started_s=started_s, verification=verification)
     return replace(outcome, frames_resumed=sum(segment.frame_count for segment in work.done))
 
@@ -175,11 +182,9 @@ def _finished_before(plan: JobPlan, *, frame_count: int, started_s: float) -> Jo
     )
 
 
-def _assemble(
-    work: KeptWork, segments: tuple[CommittedSegment, ...], *, stop: StopToken, progress: _Progress
-) -> dict[str, Any]:
+def _assemble(work: KeptWork, film: UpscaledFilm, *, stop: StopToken, progress: _Progress) -> dict[str, Any]:
     """Make the whole result in the work folder, verify it there, and move it to its name."""
-    plan = work.plan
+    plan, segments = work.plan, film.segments
     form = picture_form(plan)
     is_single = plan.container == "picture"
     finished = work.work / f"result.{'png' if is_single else plan.container}"
@@ -193,10 +198,13 @@ def _assemble(
         assemble(segments, source=source, plan=plan.streams, encode=plan.encode, out=finished, stop=stop)
     stop.raise_if_aborted()
     progress.enter("verifying")
-    if form is not None:
-        verified = verify_named_pictures(finished, form, is_single=is_single)
-    else:
-        verified = verify_output(finished, Expected.of(plan, segments))
+    try:
+        if form is not None:
+            verified = verify_named_pictures(finished, form, is_single=is_single)
+        else:
+            verified = _verify(finished, plan, film, stop=stop)
+    except VerificationFailed as exc:
+        raise keep_failed(exc, finished, output=plan.output) from exc
     stop.raise_if_aborted()
     work.verify(finished, frame_count=sum(segment.frame_count for segment in segments))
     try:
@@ -206,6 +214,31 @@ def _assemble(
             f"cannot move the result to {plan.output}: {exc.strerror}", path=plan.output, hint="check the folder"
         ) from exc
     return verified
+
+
+def _verify(finished: Path, plan: JobPlan, film: UpscaledFilm, *, stop: StopToken) -> dict[str, Any]:
+    """Compare a result with what was promised, and its frames with the source's."""
+    segments, mode = film.segments, plan.config.output.verify
+    verified = verify_output(finished, Expected.of(plan, segments))
+    is_computed = plan.info.container == SYNTHETIC_CONTAINER
+    if mode == "off" or not (is_computed or plan.info.path.exists()):
+        return verified
+    from pipeline.verify.check import CheckTerms, check_pictures, require_pictures
+
+    started_s = time.perf_counter()
+    terms = CheckTerms(
+        source=plan.info,
+        model=plan.model.name,
+        frame_count=film.frame_count,
+        is_full=mode == "full",
+        seams=tuple(segment.start for segment in segments[1:]),
+        deinterlacing=plan.deinterlacing,
+        is_damaged=film.damage is not None or any(segment.complaint for segment in segments),
+        threads=plan.config.decode.threads,
+    )
+    check = check_pictures(finished, terms, tick=stop.raise_if_aborted)
+    pictures = require_pictures(check, path=plan.output, is_damaged=terms.is_damaged)
+    return {**verified, "pictures": pictures, "pictures_s": time.perf_counter() - started_s}
 
 
 def _commit(finished: Path, output: Path, *, work: Path) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline.assembly.expected import Expected, ExpectedStream, plain_language
+from pipeline.assembly.expected import Expected, ExpectedStream, flags_of, plain_language
 from pipeline.assembly.picture_folder import picture_name
 from pipeline.decode.container import error_text, exact_fraction, open_container, to_fraction
 from pipeline.decode.display_area import Orientation, read_orientation
+from pipeline.decode.sidedata import content_light_text, mastering_display_text
 from pipeline.errors import VerificationFailed
+from pipeline.frames import UNSPECIFIED
 
 __all__ = ["Expected", "ExpectedStream", "verify_output"]
 
@@ -19,6 +23,9 @@ _MATROSKA_TICK_S = Fraction(1, 1000)
 """Matroska as libav writes it rounds every time to this."""
 _START_TOLERANCE_S = Fraction(1, 1000)
 """How far the start of a sound track may move against the picture: one Matroska tick."""
+_PEAK_STEPS = 20
+"""AV1 keeps the peak in 1/256 cd/m2, which is 39 steps of 0.0001; all else in steps closer to those of the texts.
+Source: AV1 specification 6.7.4."""
 _RANGES = {0: None, 1: False, 2: True}
 """libavutil AVColorRange."""
 _HINT = "this is a defect of the program; please report it with the log (output.keep_work keeps the segments)"
@@ -66,8 +73,11 @@ class _Comparison:
         others = [stream for stream in container.streams if stream.index != video.index]
         self._compare_streams(others)
         self._demand("chapters", len(container.chapters()), expected.chapter_count)
+        picture = self._read_first()
         turn = Orientation(rotation_deg=expected.rotation_deg, is_mirrored=expected.is_mirrored)
-        self._demand("rotation", self._read_rotation().words, turn.words)
+        self._demand("rotation", read_orientation(picture).words, turn.words)
+        self._compare_light(picture)
+        self._compare_colour(picture)
         sounds = [stream.index for stream in others if stream.type == "audio"]
         times, starts = self._read_times(video, sounds)
         self._compare_times(times)
@@ -97,15 +107,52 @@ class _Comparison:
         if tags.full_range is not None and not encode.encoder.limited_range_only:
             self._demand("full range", _RANGES[int(context.color_range)], tags.full_range)
 
-    def _read_rotation(self) -> Orientation:
-        """How the first picture, which must be decodable, is turned."""
+    def _read_first(self) -> Any:
+        """The first picture, which must be decodable."""
         # opened anew: seeking back would skip packets before time 0
         with open_container(self._path) as container:
             video = next(stream for stream in container.streams.video if not _is_attached_pic(stream))
             picture = next(container.decode(video), None)
         if picture is None:
             self._fail("pictures that can be decoded", "none", "the first")
-        return read_orientation(picture)
+        return picture
+
+    def _compare_colour(self, picture: Any) -> None:
+        """What the pictures say of their colours, where they say it: the container's word was compared before."""
+        tags = self._expected.encode.tags
+        for what, found, promised in (
+            ("colour matrix", int(picture.colorspace), tags.matrix),
+            ("colour primaries", int(picture.color_primaries), tags.primaries),
+            ("transfer", int(picture.color_trc), tags.transfer),
+        ):
+            if found != UNSPECIFIED:
+                self._demand(f"{what} of the pictures", found, promised)
+
+    def _compare_light(self, picture: Any) -> None:
+        """HDR metadata, where the encoder can write it."""
+        encode = self._expected.encode
+        for what, side_data, text_of, promised, param in (
+            (
+                "mastering display",
+                "MASTERING_DISPLAY_METADATA",
+                mastering_display_text,
+                encode.mastering_display,
+                encode.encoder.mastering_param,
+            ),
+            (
+                "content light level",
+                "CONTENT_LIGHT_LEVEL",
+                content_light_text,
+                encode.content_light,
+                encode.encoder.light_param,
+            ),
+        ):
+            if not promised or not param:
+                continue
+            payload = picture.side_data.get(side_data)
+            found = "" if payload is None else text_of(bytes(payload))
+            if not _is_same_light(found, promised):
+                self._fail(what, found or "none", promised)
 
     def _compare_aspect(self, video: Any) -> None:
         """Pixel aspect; Matroska keeps it as a display size in whole pixels."""
@@ -116,7 +163,7 @@ class _Comparison:
 
     def _compare_streams(self, others: list[Any]) -> None:
         found = Counter(_describe_stream(stream) for stream in others if stream.type != "data")
-        promised = Counter(self._expected.streams)
+        promised = Counter(_kind_of(stream) for stream in self._expected.streams)
         for stream, count in (promised - found).items():
             self._fail(
                 f"{stream.kind} streams with codec {stream.codec or '-'} and language {stream.language or '-'}",
@@ -129,6 +176,23 @@ class _Comparison:
                 str(found[stream]),
                 str(promised[stream]),
             )
+        for kind in promised:
+            self._compare_alike(kind, others)
+
+    def _compare_alike(self, kind: ExpectedStream, others: list[Any]) -> None:
+        """Titles and flags of streams that are otherwise alike, in the order of the streams."""
+        wanted = [stream for stream in self._expected.streams if _kind_of(stream) == kind]
+        found = [stream for stream in others if stream.type != "data" and _describe_stream(stream) == kind]
+        for stream, wish in zip(found, wanted, strict=True):
+            title = stream.metadata.get("title") or stream.metadata.get("name", "")
+            if wish.title is not None:
+                self._demand(f"title of a {kind.kind} stream", repr(title), repr(wish.title))
+            if wish.flags is not None:
+                self._demand(
+                    f"flags of a {kind.kind} stream",
+                    " ".join(flags_of(stream)) or "none",
+                    " ".join(wish.flags) or "none",
+                )
 
     def _read_times(self, video: Any, sounds: list[int]) -> tuple[list[Fraction], dict[int, Fraction]]:
         """Times of all pictures in display order, and of the first packet of each sound track."""
@@ -153,10 +217,20 @@ class _Comparison:
         expected = self._expected
         self._demand("frames", len(times), len(expected.pts))
         unit = expected.encode.time_base
-        tolerance = _MATROSKA_TICK_S if expected.container == "mkv" else Fraction(0)
+        is_rounded = expected.container == "mkv"
+        first_s = expected.pts[0] * unit
+        # all times move by whole seconds, if at all (see mux): then each is rounded to the tick that is nearest to it
+        moved_s = round(times[0] - first_s)
+        is_known = abs(times[0] - first_s - moved_s) <= _MATROSKA_TICK_S / 2
         for index, (time, pts) in enumerate(zip(times, expected.pts, strict=True)):
             found, promised = time - times[0], (pts - expected.pts[0]) * unit
-            if abs(found - promised) > tolerance:
+            if not is_rounded:
+                is_right = found == promised
+            elif is_known:
+                is_right = abs(time - pts * unit - moved_s) <= _MATROSKA_TICK_S / 2
+            else:
+                is_right = abs(found - promised) < _MATROSKA_TICK_S
+            if not is_right:
                 self._fail(f"frame {index}: time after the first", _ms(found), _ms(promised))
         duration = self._container.duration
         if duration is not None and Fraction(duration, 1_000_000) < times[-1] - times[0]:
@@ -194,6 +268,24 @@ def _verify_pictures(folder: Path, expected: Expected) -> dict[str, Any]:
             f"{first} is {picture.width}x{picture.height}, not {encode.width}x{encode.height}", path=folder, hint=_HINT
         )
     return {"frames": len(names), "streams": 1}
+
+
+def _is_same_light(found: str, promised: str) -> bool:
+    """Whether two texts state the same light, as closely as bitstreams keep it."""
+    numbers = [[int(number) for number in re.findall(r"\d+", text)] for text in (found, promised)]
+    steps = [1] * len(numbers[1])
+    if "L(" in promised:
+        steps[-2] = _PEAK_STEPS
+    else:
+        steps = [0] * len(steps)  # content light is whole cd/m2 everywhere
+    return len(numbers[0]) == len(numbers[1]) and all(
+        abs(one - other) <= step for one, other, step in zip(*numbers, steps, strict=True)
+    )
+
+
+def _kind_of(stream: ExpectedStream) -> ExpectedStream:
+    """What tells streams apart, whatever their order."""
+    return replace(stream, title=None, flags=None)
 
 
 def _describe_stream(stream: Any) -> ExpectedStream:

@@ -28,6 +28,7 @@ NOT_IN_DIGEST: Mapping[str, str] = MappingProxyType(
         "output.name": "what the result is called, not what it is",
         "output.overwrite": "whether it may be written, not what is written",
         "output.keep_work": "what is left beside the result",
+        "output.verify": "what is compared when it is done",
         "output.comparison_s": "as output.keep_work",
         "queues.decoded_frames": "queues change when work is done, not what is done",
         "queues.tile_batches": "as queues.decoded_frames",

@@ -33,6 +33,10 @@ class OutputSection(Section):
     """Length in seconds of the pieces in which the film is encoded; an interrupted run loses at most one."""
     keep_work: bool = False
     """Whether the pieces are kept when the film is done."""
+    verify: Literal["full", "sample", "off"] = "sample"
+    """Which frames of a finished film are compared with the source before it gets its name. sample: the first, the
+    last, those at boundaries of pieces, and some in between. full: all, for which both films are decoded once more.
+    off: none. Number of frames, times, streams and tags are compared in any case."""
     comparison_s: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
     """Time in seconds of a frame that is also written as a picture, before and after side by side. null: none."""
 

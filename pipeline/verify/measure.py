@@ -1,0 +1,239 @@
+"""Figures of how a result's frame differs from its source's frame. No verdicts: those are `pipeline.verify.judge`'s."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.frames import Matrix
+from pipeline.verify.picture import Picture, rgb_matrix
+
+BLOCK_PX = 16
+"""Side of the blocks whose means are compared, pixels of the grid: small beside a tile, so that a lost one fills some
+whatever its place, and large enough that what a network adds and removes averages out."""
+_ORDER_BLOCK_PX = 4
+_IDENTICAL_DB = 120.0
+"""Given for equal pictures, whose PSNR has no bound; far beyond what 16 bits can show."""
+_BORDER_PX = 4
+"""Left out at the edges where a shift is estimated: there, every resampler repeats or mirrors in its own way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worst:
+    """The block that differs most."""
+
+    difference: float
+    """Of the block's mean, luma or chroma, nominal units; the larger."""
+    top: int
+    """Pixels of the grid."""
+    left: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slip:
+    """By how much a picture is shifted."""
+
+    down: float
+    """Pixels of the grid."""
+    right: float
+    contrast: float
+    """Root mean square gradient in the flattest direction, nominal per pixel: how surely it can be told."""
+
+    @property
+    def length(self) -> float:
+        """The longer one of both ways."""
+        return max(abs(self.down), abs(self.right))
+
+
+def psnr_db(source: NDArray[np.float32], result: NDArray[np.float32]) -> float:
+    """Peak signal to noise ratio of two arrays in nominal units, peak 1."""
+    error = float(np.mean(np.square(result - source), dtype=np.float64))
+    if not math.isfinite(error):
+        return 0.0
+    return _IDENTICAL_DB if error <= 10 ** (-_IDENTICAL_DB / 10) else -10 * math.log10(error)
+
+
+def block_means(plane: NDArray[np.float32], *, side_px: int) -> NDArray[np.float32]:
+    """Means of square blocks; those at the lower and right edge take what is left.
+
+    Args:
+        plane: (rows, columns).
+        side_px: Of a block, samples, >= 1.
+    """
+    rows = np.arange(0, plane.shape[0], side_px)
+    columns = np.arange(0, plane.shape[1], side_px)
+    sums = np.add.reduceat(np.add.reduceat(plane, rows, axis=0, dtype=np.float32), columns, axis=1)
+    heights = np.diff(np.append(rows, plane.shape[0]))
+    widths = np.diff(np.append(columns, plane.shape[1]))
+    return np.asarray(sums / (heights[:, None] * widths).astype(np.float32))
+
+
+def colour_blocks(picture: Picture) -> NDArray[np.float32]:
+    """(3, rows, columns) block means of Y', Cb, Cr; one block is ``BLOCK_PX`` pixels of luma wide and high."""
+    rows_halved = picture.chroma.shape[1] < picture.luma.shape[0]
+    columns_halved = picture.chroma.shape[2] < picture.luma.shape[1]
+    luma = block_means(picture.luma, side_px=BLOCK_PX)
+    planes = [luma]
+    for plane in picture.chroma:
+        tall = np.repeat(plane, 2, axis=0) if rows_halved else plane
+        full = np.repeat(tall, 2, axis=1) if columns_halved else tall
+        planes.append(block_means(full[: picture.luma.shape[0], : picture.luma.shape[1]], side_px=BLOCK_PX))
+    return np.stack(planes)
+
+
+def worst_block(source: NDArray[np.float32], result: NDArray[np.float32]) -> Worst:
+    """The block of ``colour_blocks`` whose mean differs most."""
+    difference = np.abs(result - source).max(axis=0)
+    row, column = np.unravel_index(int(difference.argmax()), difference.shape)
+    return Worst(difference=float(difference[row, column]), top=int(row) * BLOCK_PX, left=int(column) * BLOCK_PX)
+
+
+def colour_cast(source: Picture, result: Picture) -> float:
+    """By how much the mean of Cb or Cr differs, nominal units; the larger."""
+    return float(np.abs(np.mean(result.chroma - source.chroma, axis=(1, 2), dtype=np.float64)).max())
+
+
+def slip_of(source: NDArray[np.float32], result: NDArray[np.float32], *, contrast: float) -> Slip | None:
+    """Estimate how far a picture was shifted, by least squares on its gradients.
+
+    Source: Lucas and Kanade, "An iterative image registration technique", IJCAI 1981; one step, on smoothed pictures.
+
+    Args:
+        source: (H, W) luma, nominal.
+        result: The same of the result.
+        contrast: Root mean square gradient, nominal per pixel, that there must be in every direction.
+
+    Returns:
+        The shift; None for pictures too small or too flat to tell.
+    """
+    if min(source.shape) <= 2 * _BORDER_PX + 2:
+        return None
+    before, after = _smooth(source), _smooth(result)
+    inside = np.s_[_BORDER_PX:-_BORDER_PX, _BORDER_PX:-_BORDER_PX]
+    middle = (before + after) / 2
+    down = np.gradient(middle, axis=0)[inside].astype(np.float64).ravel()
+    right = np.gradient(middle, axis=1)[inside].astype(np.float64).ravel()
+    change = (after - before)[inside].astype(np.float64).ravel()
+    change -= change.mean()  # a change of brightness is no shift
+    normal = np.array([[down @ down, down @ right], [down @ right, right @ right]]) / down.size
+    flattest = float(np.linalg.eigvalsh(normal)[0])
+    if flattest < contrast**2:
+        return None
+    moved = -np.linalg.solve(normal, np.array([down @ change, right @ change]) / down.size)
+    return Slip(down=float(moved[0]), right=float(moved[1]), contrast=math.sqrt(flattest))
+
+
+def _smooth(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Binomial 1-4-6-4-1 in both directions, edges repeated."""
+    padded = np.pad(plane, 2, mode="edge")
+    rows = (padded[:-4] + padded[4:] + 4 * (padded[1:-3] + padded[3:-1]) + 6 * padded[2:-2]) / np.float32(16)
+    return np.asarray(
+        (rows[:, :-4] + rows[:, 4:] + 4 * (rows[:, 1:-3] + rows[:, 3:-1]) + 6 * rows[:, 2:-2]) / np.float32(16)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Likeness:
+    """How a result's frame stands between its own source frame and another one."""
+
+    lean: float
+    """0 where it is its own source's, 1 where it is the other's (projection on the line between them)."""
+    own_rms: float
+    """Difference from its own source, nominal, blocks of 4 pixels."""
+    other_rms: float
+    apart_rms: float
+    """Between the two source frames."""
+
+
+def likeness(own: Picture, result: Picture, other: Picture) -> Likeness:
+    """Compare a result's frame with its own source frame and with a neighbour of that."""
+    mine, made, theirs = (block_means(p.luma, side_px=_ORDER_BLOCK_PX) for p in (own, result, other))
+    gap, error = (theirs - mine).ravel().astype(np.float64), (made - mine).ravel().astype(np.float64)
+    apart = float(gap @ gap)
+    return Likeness(
+        lean=float(error @ gap) / apart if apart > 0 else 0.0,
+        own_rms=_rms(error),
+        other_rms=_rms(error - gap),
+        apart_rms=_rms(gap),
+    )
+
+
+def _rms(values: NDArray[np.float64]) -> float:
+    return math.sqrt(float(np.mean(np.square(values))))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mistake:
+    """A way in which colours are commonly mistaken: (Y', Cb, Cr) becomes ``turn @ (Y', Cb, Cr) + offset``."""
+
+    words: str
+    turn: NDArray[np.float64]
+    """(3, 3)."""
+    offset: NDArray[np.float64]
+    """(3,)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColourFit:
+    """How well the colours of a frame fit, as they should be and as if mistaken."""
+
+    rms: float
+    """Difference of the blocks, nominal, all three components together."""
+    mistake: str
+    """The mistake that explains the result best."""
+    mistaken_rms: float
+    """What it leaves unexplained."""
+
+
+def fit_colours(source: NDArray[np.float32], result: NDArray[np.float32], *, matrix: Matrix) -> ColourFit:
+    """Look whether the block means of a result are those of its source mistaken in a known way.
+
+    Args:
+        source: From ``colour_blocks``.
+        result: The same of the result.
+        matrix: Of both.
+    """
+    before = source.reshape(3, -1).astype(np.float64)
+    after = result.reshape(3, -1).astype(np.float64)
+    tries = ((_rms(after - m.turn @ before - m.offset[:, None]), m.words) for m in mistakes(matrix))
+    mistaken_rms, words = min(tries)
+    return ColourFit(rms=_rms(after - before), mistake=words, mistaken_rms=mistaken_rms)
+
+
+@cache
+def mistakes(matrix: Matrix) -> tuple[Mistake, ...]:
+    """Every wrong matrix, on the way in or out, with every wrong range; and exchanged or missing colours."""
+    return tuple(_mistakes(matrix))
+
+
+def _mistakes(matrix: Matrix) -> Iterator[Mistake]:
+    own = rgb_matrix(matrix)
+    nothing = np.zeros(3)
+    turns = [("", np.eye(3))]
+    for other in ("bt601", "bt709", "bt2020nc"):
+        if other != matrix:
+            wrong = rgb_matrix(other)
+            turns.append((f"read as {other} instead of {matrix}", np.linalg.inv(own) @ wrong))
+            turns.append((f"written as {other} instead of {matrix}", np.linalg.inv(wrong) @ own))
+    # 8-bit codes; deeper ones differ by less than a thousandth. Source: ITU-T H.273 8.3
+    squeeze, lift = np.diag([219 / 255, 224 / 255, 224 / 255]), np.array([16 / 255, 0, 0])
+    stretch = np.diag([255 / 219, 255 / 224, 255 / 224])
+    ranges = [
+        ("", np.eye(3), nothing),
+        ("full range taken for limited", stretch, np.array([-16 / 219, 0, 0])),
+        ("limited range taken for full", squeeze, lift),
+    ]
+    for turn_words, turn in turns:
+        for range_words, scale, offset in ranges:
+            words = " and ".join(part for part in (turn_words, range_words) if part)
+            if words:
+                yield Mistake(words, scale @ turn, offset)
+    swap = np.eye(3)[[0, 2, 1]]
+    yield Mistake("Cb and Cr exchanged", swap, nothing)
+    yield Mistake("red and blue exchanged", np.linalg.inv(own) @ np.eye(3)[[2, 1, 0]] @ own, nothing)
+    yield Mistake("without colour", np.diag([1.0, 0, 0]), nothing)

@@ -1,0 +1,103 @@
+"""Reading frames by number, forwards: by seeking where an index tells where, else by decoding on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from pipeline.assembly.picture_folder import picture_name
+from pipeline.decode import Decoder
+from pipeline.decode.container import error_text, open_container
+from pipeline.decode.frame_index import FrameIndex
+from pipeline.errors import MediaError
+from pipeline.frames import Frame, FrameStamp, SampleFormat
+
+
+class FrameReader(Protocol):
+    """Gives frames of one film, each number once, in ascending order."""
+
+    def frame(self, index: int) -> Frame | None:
+        """A frame in host memory; None if the film ends before it.
+
+        Raises:
+            MediaError: It cannot be read.
+        """
+        ...
+
+
+class DecodedFrames:
+    """Frames of a decoder. See ``FrameReader``.
+
+    Args:
+        decoder: Open; stays the caller's. Frames in host memory.
+        index: The decoder's own, if it has one.
+    """
+
+    def __init__(self, decoder: Decoder, *, index: FrameIndex | None) -> None:
+        self._decoder = decoder
+        self._index = index
+        self._running: Iterator[Frame] | None = None
+        self._reached = 0
+        self._damage: str | None = None  # of iterations that were left
+
+    @property
+    def damage(self) -> str | None:
+        """What could not be decoded so far; None if nothing."""
+        return self._damage or self._decoder.damage
+
+    def frame(self, index: int) -> Frame | None:
+        """See ``FrameReader.frame``."""
+        entry = None if self._index is None else self._index.entry_before(index)
+        if self._running is None or (entry is not None and entry.frame > self._reached):
+            self._damage = self.damage
+            self._running = self._decoder.frames(index if entry is not None else 0)
+        for frame in self._running:
+            self._reached = frame.stamp.index + 1
+            if frame.stamp.index == index:
+                return frame
+            frame.release()
+        return None
+
+    def finish(self) -> str | None:
+        """Decode to the end; what could not be decoded on the way there, None if nothing."""
+        if self._running is None:
+            self._running = self._decoder.frames(0)
+        for frame in self._running:
+            frame.release()
+        return self.damage
+
+
+class PictureFolder:
+    """Frames of a folder of numbered pictures. See ``FrameReader``.
+
+    Args:
+        folder: The result of a run that writes pictures.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def frame(self, index: int) -> Frame | None:
+        """See ``FrameReader.frame``."""
+        import av
+
+        path = self._folder / picture_name(index)
+        if not path.exists():
+            return None
+        try:
+            with open_container(path) as container:
+                picture = next(container.decode(video=0))
+                is_deep = picture.format.components[0].bits > 8
+                pixels = picture.to_ndarray(format="rgb48le" if is_deep else "rgb24")
+        except (av.FFmpegError, OSError, StopIteration) as exc:
+            raise MediaError(f"{path} cannot be read: {error_text(exc)}", path=path) from exc
+        return Frame(
+            stamp=FrameStamp(index=index, pts=index),
+            format=SampleFormat(matrix="rgb", subsampling="444", bit_depth=16 if is_deep else 8, full_range=True),
+            height=picture.height,
+            width=picture.width,
+            planes=tuple(np.ascontiguousarray(pixels[..., channel]) for channel in range(3)),
+        )
