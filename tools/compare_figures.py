@@ -155,6 +155,7 @@ def _compare_plane(a: Any, b: Any, steady_mean: Any, steady_variance: Any) -> An
             squares += difference * difference
     rows, columns = height // 4, width // 4
     blocks = np.zeros((2, columns, 4), np.int64)  # of this row of blocks and the one above
+    window = np.zeros(4, np.int64)
     total = 0.0
     for row in range(rows):
         for column in range(columns):
@@ -173,7 +174,6 @@ def _compare_plane(a: Any, b: Any, steady_mean: Any, steady_variance: Any) -> An
         if row == 0:
             continue
         for column in range(columns - 1):
-            window = np.zeros(4, np.int64)
             for k in range(4):
                 window[k] = (
                     blocks[0, column, k] + blocks[0, column + 1, k] + blocks[1, column, k] + blocks[1, column + 1, k]

@@ -17,8 +17,9 @@ from pipeline.colour import planes_to_rgb, rgb_to_planes
 from pipeline.decode import open_decoder
 from pipeline.decode.base import Decoder
 from pipeline.errors import MediaError, UnsupportedMedia
-from pipeline.frames import Frame, MediaInfo, SampleFormat
+from pipeline.frames import Frame, SampleFormat
 from pipeline.inputs.pictures import is_picture_source, is_sequence
+from pipeline.media import MediaInfo
 from pipeline.probe import probe_media
 from pipeline.resample import plan_resample
 from pipeline.tags import layout_of

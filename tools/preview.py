@@ -24,7 +24,7 @@ from engines.atomic import write_atomic
 from pipeline.config import Config
 from pipeline.config.load import load_config
 from pipeline.errors import PipelineError
-from pipeline.frames import MediaInfo
+from pipeline.media import MediaInfo
 from pipeline.plan import JobPlan, plan_film, probe_film
 from pipeline.show.wording import safe_text
 from tools.preview_frame import frame_at

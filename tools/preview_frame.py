@@ -12,7 +12,8 @@ from pipeline.decode import open_decoder
 from pipeline.decode.frame_index import CONTAINERS_WITHOUT_PTS
 from pipeline.decode.synthetic import CONTAINER as SYNTHETIC_CONTAINER
 from pipeline.errors import MediaError, UnsupportedMedia
-from pipeline.frames import Frame, FrameStamp, MediaInfo
+from pipeline.frames import Frame, FrameStamp
+from pipeline.media import MediaInfo
 from pipeline.plan import JobPlan
 
 if TYPE_CHECKING:
