@@ -7,7 +7,7 @@ will take does not follow from anything: `measure_pace` runs the network itself 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engines import BackendChoice, ModelSpec
@@ -28,6 +28,7 @@ from pipeline.inputs.output_names import place_output
 from pipeline.lane_plan import plan_lanes
 from pipeline.pool_plan import PoolPlan, plan_pools
 from pipeline.probe import probe_media
+from pipeline.seen import SeenChoice, choose_seen
 from pipeline.segments import frames_per_segment
 from pipeline.tiling import TileGrid, round_up
 
@@ -75,6 +76,8 @@ class JobPlan:
     """Why that many, a clause."""
     deinterlacing: Deinterlacing | None = None
     """How frames are made of the film's fields; None for films without."""
+    seen: SeenChoice = field(default_factory=SeenChoice)
+    """What the network sees of the film's codes."""
     warnings: tuple[str, ...]
     """What of the source will not arrive, one sentence each. What was guessed about it is in ``info.guesses``."""
 
@@ -275,6 +278,7 @@ def plan_film(config: Config, info: MediaInfo) -> JobPlan:
         segment_frames=frames_per_segment(config.output.segment_s, average_rate=video.average_rate),
         pools=(),
         deinterlacing=fields.deinterlacing,
+        seen=choose_seen(config.infer.hdr, video),
         warnings=(
             *fields.warnings,
             *describe_hdr_losses(video, encode),

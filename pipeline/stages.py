@@ -26,6 +26,7 @@ from pipeline.decode.base import Decoder
 from pipeline.frames import Frame, FrameStamp, SampleFormat, Samples, TileBatch, TileSlot
 from pipeline.graph.pool import Lease, Pool
 from pipeline.resample import ResamplePlan
+from pipeline.seen import SeenCurve
 from pipeline.segments import CommittedSegment, SegmentWriter
 from pipeline.tiling import TileGrid
 
@@ -60,13 +61,19 @@ class Tiler:
 
     Tiles of one frame come in the grid's order; a batch may hold tiles of several frames. The rows of a last batch that
     no tile fills keep what they held before.
+
+    Args:
+        grid: The tiles.
+        pool: Buffers of the engine's input shape.
+        seen: What the network sees of the codes; None: the codes.
     """
 
     name = "tile"
 
-    def __init__(self, grid: TileGrid, *, pool: Pool) -> None:
+    def __init__(self, grid: TileGrid, *, pool: Pool, seen: SeenCurve | None = None) -> None:
         self._grid = grid
         self._pool = pool
+        self._seen = seen
         self.lookahead = 0
 
     def run(self, items: Iterator[Frame]) -> Iterator[TileBatch]:
@@ -82,14 +89,14 @@ class Tiler:
             for frame in items:
                 held = frame
                 if scratch is not None:
-                    planes_to_rgb(frame.planes, frame.format, out=scratch)
+                    self._convert(frame, scratch)
                 for index in range(len(grid.tiles)):
                     lease = lease or self._pool.acquire()
                     row = lease.array[len(slots)]
                     if scratch is not None:
                         cutter.cut(scratch, tile=index, out=row)
                     else:
-                        planes_to_rgb(frame.planes, frame.format, out=cutter.inner(row))
+                        self._convert(frame, cutter.inner(row))
                         cutter.pad(row)
                     slots.append(TileSlot(stamp=frame.stamp, tile=index))
                     if len(slots) == len(lease.array):
@@ -107,6 +114,12 @@ class Tiler:
                 held.release()
             if lease is not None:
                 lease.release()
+
+    def _convert(self, frame: Frame, out: NDArray[np.float32]) -> None:
+        """Write what the network sees of a frame: before it is cut, so that what tiles share is made once."""
+        planes_to_rgb(frame.planes, frame.format, out=out)
+        if self._seen is not None:
+            self._seen.show(out)
 
 
 class Upscaler:
@@ -159,6 +172,8 @@ class Stitcher:
         height, width: Output size in pixels.
         pool: One-dimensional uint8 buffers of at least ``format.frame_bytes`` bytes.
         dither: Dither when quantising.
+        seen: What the network saw of the codes; None: the codes. Undone at the output size, where there is least to do;
+            tiles are joined and resampled before that.
     """
 
     name = "stitch"
@@ -173,6 +188,7 @@ class Stitcher:
         width: int,
         pool: Pool,
         dither: bool = False,
+        seen: SeenCurve | None = None,
     ) -> None:
         self._blend = blend
         self._resample = resample
@@ -181,6 +197,7 @@ class Stitcher:
         self._width = width
         self._pool = pool
         self._dither = dither
+        self._seen = seen
         self.lookahead = 0
 
     def run(self, items: Iterator[TileBatch]) -> Iterator[Frame]:
@@ -203,6 +220,8 @@ class Stitcher:
                         if self._resample is not None and sized is not None:
                             self._resample.run(image, out=sized)
                             image = sized
+                        if self._seen is not None:
+                            self._seen.restore(image)  # in place: tile, canvas and picture are this stage's own
                         yield self._quantise(image, slot.stamp)
                 batch.release()
                 held = None

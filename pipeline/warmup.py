@@ -34,6 +34,9 @@ def compile_kernels(plan: JobPlan) -> None:
     start_s = time.perf_counter()
     rgb = np.zeros((3, _SIDE_PX, _SIDE_PX), np.float32)
     planes_to_rgb(_empty_planes(plan.info.video.format), plan.info.video.format, out=rgb)
+    if plan.seen.curve is not None:
+        plan.seen.curve.show(rgb)
+        plan.seen.curve.restore(rgb)
     if len(plan.grid.tiles) > 1:
         from pipeline.cpu.blend import TileBlender
 
@@ -49,6 +52,7 @@ def compile_kernels(plan: JobPlan) -> None:
             out_width=_SIDE_PX + 1,
             light=plan.config.scale.light,
             transfer=plan.info.video.tags.transfer,
+            seen=plan.seen.curve,
         )
         resample.run(rgb, out=np.empty((3, _SIDE_PX - 1, _SIDE_PX + 1), np.float32))
     target = plan.encode.format

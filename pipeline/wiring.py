@@ -143,7 +143,7 @@ def open_transforms(plan: JobPlan, runner: Runner, *, open_gpu: GpuOpener | None
             for pool in plan.pools
         )
         yield Transforms(
-            tiler=Tiler(plan.grid, pool=tiles_in),
+            tiler=Tiler(plan.grid, pool=tiles_in, seen=plan.seen.curve),
             upscaler=Upscaler(runner, pool=tiles_out),
             stitcher=make_stitcher(plan, pool=frames_out),
             pools=(tiles_in, tiles_out, frames_out),
@@ -223,6 +223,7 @@ def make_stitcher(plan: JobPlan, *, pool: BufferPool) -> Stitcher:
         width=plan.width,
         pool=pool,
         dither=plan.config.encode.dither,
+        seen=plan.seen.curve,
     )
 
 
@@ -237,6 +238,7 @@ def plan_joining(plan: JobPlan) -> tuple[BlendPlan, ResamplePlan | None]:
             out_width=plan.width,
             light=plan.config.scale.light,
             transfer=plan.info.video.tags.transfer,
+            seen=plan.seen.curve,
         )
     blend = plan_blend(
         plan.grid,

@@ -1,10 +1,12 @@
 """Which values a network trained on SDR should see of an HDR film: its PQ codes, or a curve that looks like SDR.
 
 Graded HDR frames (real films expanded to a mastering peak, and synthetic highlights, gradients, stars and saturated
-colours) are shrunk to a quarter in light, rounded to 10-bit PQ, enlarged again by the network through each transform,
-and compared with what they were. Prints a table in Markdown; pipeline/README.md says what follows from it.
+colours) are shrunk to a quarter in light, rounded to 10-bit PQ or HLG, enlarged again by the network through each
+transform, and compared with what they were. With ``--resample`` they are compared at half their size, to which the
+network's result is shrunk as ``scale.light: gamma`` does it: what the network made, or codes made of that. Prints a
+table in Markdown; pipeline/README.md says what follows from it.
 
-    python tools/measure_hdr.py --films FILM... [--model NAME] [--precision fp32] [--frames N]
+    python tools/measure_hdr.py --films FILM... [--coding hlg] [--resample seen] [--model NAME] [--precision fp32]
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import open_runner
+from pipeline.resample import plan_resample
 
 Image = NDArray[np.float64]
 """(3, H, W) R'G'B' of BT.2020 primaries; light in cd/m2 or PQ codes from 0 to 1, as the name says."""
@@ -27,7 +30,7 @@ Image = NDArray[np.float64]
 HEIGHT, WIDTH = 256, 448
 REFERENCE_WHITE = 203.0
 """cd/m2 of SDR's white in an HDR picture. Source: ITU-R BT.2408, table 1."""
-PQ_CODES = 1023
+CODES = 1023
 """10 bits, full range, which is what the arithmetic sees."""
 
 
@@ -87,8 +90,22 @@ TRANSFORMS: Mapping[str, Transform] = {
         lambda light, _: _signed_power(light / REFERENCE_WHITE, 1 / 2.4),
         lambda code, _: _signed_power(code, 2.4) * REFERENCE_WHITE,
     ),
+    "gamma 3.2, 1000 cd/m2 at 1": Transform(
+        lambda light, _: _signed_power(light / 1000, 1 / 3.2),
+        lambda code, _: _signed_power(code, 3.2) * 1000,
+    ),
+    "gamma 3.2, 4000 cd/m2 at 1": Transform(
+        lambda light, _: _signed_power(light / 4000, 1 / 3.2),
+        lambda code, _: _signed_power(code, 3.2) * 4000,
+    ),
     "HLG, peak at 1": Transform(_to_hlg, _from_hlg),
 }
+
+CODINGS: Mapping[str, Transform] = {
+    "pq": TRANSFORMS["PQ codes as they are"],
+    "hlg": TRANSFORMS["HLG, peak at 1"],
+}
+"""What a film's codes are. HLG here is scene light: the display's system gamma is left out."""
 
 
 def pu21(light: Image) -> Image:
@@ -165,37 +182,57 @@ def synthetic_frames(*, peak: float) -> dict[str, Image]:
     }
 
 
-def shrink(light: Image) -> Image:
-    """A quarter of the size, averaged in light and rounded to 10-bit PQ, as light."""
-    small = light.reshape(3, HEIGHT // 4, 4, WIDTH // 4, 4).mean(axis=(2, 4))
-    return from_pq(np.round(to_pq(small) * PQ_CODES) / PQ_CODES)
+def average(light: Image, *, by: int) -> Image:
+    """The mean light of squares of that side."""
+    _, height, width = light.shape
+    mean: Image = light.reshape(3, height // by, by, width // by, by).mean(axis=(2, 4))
+    return mean
+
+
+def shrink(light: Image, coding: Transform, *, peak: float) -> Image:
+    """A quarter of the size, averaged in light and rounded to 10 bits, as light."""
+    return coding.backward(_rounded(coding.forward(average(light, by=4), peak)), peak)
+
+
+def halve(image: Image) -> Image:
+    """Half the size by the pipeline's Lanczos, whatever the values are."""
+    _, height, width = image.shape
+    out = np.empty((3, height // 2, width // 2), np.float32)
+    plan = plan_resample(height=height, width=width, out_height=height // 2, out_width=width // 2)
+    plan.run(image.astype(np.float32), out=out)
+    return out.astype(np.float64)
+
+
+def _rounded(codes: Image) -> Image:
+    rounded: Image = np.round(codes * CODES) / CODES
+    return rounded
 
 
 @dataclass(frozen=True, slots=True)
 class Error:
     """How far one frame came back from what it was."""
 
-    pq_db: float
-    """PSNR of the PQ codes."""
+    codes_db: float
+    """PSNR of the film's codes."""
     pu21_db: float
     """PSNR of PU21 values of luminance, against that of the peak."""
     overshoot: float
     """Largest light over the mastering peak, as a share of it, before that."""
     roughness_codes: float
-    """Mean absolute second difference along rows, 10-bit PQ codes: banding and ringing on a ramp."""
+    """Mean absolute second difference along rows, 10-bit codes: banding and ringing on a ramp."""
 
 
-def compare(found: Image, wanted: Image, *, peak: float) -> Error:
+def compare(found: Image, wanted: Image, coding: Transform, *, peak: float) -> Error:
     """Light against light; what is above the peak counts as the peak, which a display makes of it."""
-    codes = np.round(to_pq(np.minimum(found, peak)) * PQ_CODES) / PQ_CODES
+    codes = _rounded(coding.forward(np.minimum(found, peak), peak))
     weights = (0.2627, 0.6780, 0.0593)  # BT.2020-2 table 4
-    ours, theirs = (pu21(np.tensordot(weights, light, axes=1)) for light in (from_pq(codes), wanted))
+    ours, theirs = (pu21(np.tensordot(weights, light, axes=1)) for light in (coding.backward(codes, peak), wanted))
     best = pu21(np.array(peak))
     return Error(
-        pq_db=float(-10 * np.log10(np.mean((codes - to_pq(wanted)) ** 2))),
+        codes_db=float(-10 * np.log10(np.mean((codes - coding.forward(wanted, peak)) ** 2))),
         pu21_db=float(20 * np.log10(best) - 10 * np.log10(np.mean((ours - theirs) ** 2))),
         overshoot=float(found.max() / peak - 1),
-        roughness_codes=float(np.abs(np.diff(codes[1], n=2, axis=-1)).mean() * PQ_CODES),
+        roughness_codes=float(np.abs(np.diff(codes[1], n=2, axis=-1)).mean() * CODES),
     )
 
 
@@ -207,10 +244,15 @@ def main() -> int:
     parser.add_argument("--backend", default="openvino")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "fp16", "bf16", "auto"])
     parser.add_argument("--frames", type=int, default=3, help="of each film")
+    parser.add_argument("--coding", default="pq", choices=sorted(CODINGS), help="of the films' codes")
+    parser.add_argument(
+        "--resample", choices=["seen", "codes"], help="shrink the result to half: what the network made, or its codes"
+    )
     parser.add_argument("--peaks", type=float, nargs="+", default=[1000.0, 4000.0], help="mastering peaks, cd/m2")
     arguments = parser.parse_args()
+    coding = CODINGS[arguments.coding]
     write = sys.stdout.write
-    write("| peak | frames | what the network sees | PQ dB | PU21 dB | overshoot | roughness (codes) |\n")
+    write("| peak | frames | what the network sees | codes dB | PU21 dB | overshoot | roughness (codes) |\n")
     write("|---|---|---|---|---|---|---|\n")
     with open_runner(
         model=arguments.model,
@@ -236,8 +278,14 @@ def main() -> int:
                 for name, transform in TRANSFORMS.items():
                     errors = []
                     for image in images:
-                        enlarged = enlarge(transform.forward(shrink(image), peak))
-                        errors.append(compare(transform.backward(enlarged, peak), image, peak=peak))
+                        seen = enlarge(transform.forward(shrink(image, coding, peak=peak), peak))
+                        if arguments.resample == "seen":
+                            seen = halve(seen)
+                        light = transform.backward(seen, peak)
+                        if arguments.resample == "codes":
+                            light = coding.backward(halve(coding.forward(light, peak)), peak)
+                        wanted = image if arguments.resample is None else average(image, by=2)
+                        errors.append(compare(light, wanted, coding, peak=peak))
                     mean = [float(np.mean([getattr(error, key) for error in errors])) for key in Error.__slots__]
                     write(
                         f"| {peak:g} | {group} | {name} | {mean[0]:.2f} | {mean[1]:.2f} | {mean[2]:+.1%} |"

@@ -109,6 +109,9 @@ class InferSection(Section):
     """Arithmetic of the network. auto: the fastest that keeps the picture, as the start line says."""
     batch_tiles: Annotated[int, Field(ge=1, le=1024)] = 1
     """Tiles that go through the network in one call."""
+    hdr: Literal["auto", "direct", "curve"] = "auto"
+    """What the network sees of PQ and HLG films; others are not concerned. curve: a power of their light, which looks
+    like the SDR it was trained on and is undone afterwards. direct: their codes. auto: what measured better, curve."""
     threads: ThreadCount = 0
     """Threads of a network that runs on the processor. 0: as many as there are cores."""
     engine: EngineSection = Field(default_factory=EngineSection)

@@ -36,6 +36,7 @@ class CutArguments(Structure):
         ("row_taps", c_float * 8),
         ("column_taps", c_float * 10),
         ("matrix", c_float * 7),
+        ("seen", c_float * 11),
     )
 
 
@@ -128,4 +129,5 @@ class FinishArguments(Structure):
         ("column_taps", c_float * 12),
         ("matrix", c_float * 8),
         ("highest", c_float),
+        ("seen", c_float * 11),
     )

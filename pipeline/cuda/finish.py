@@ -19,6 +19,7 @@ from pipeline.cuda.tables import DeviceTables
 from pipeline.cuda.types import CUDA_TYPES, sample_type
 from pipeline.frames import SampleFormat
 from pipeline.resample import ResamplePlan
+from pipeline.seen import FAMILIES, SeenCurve
 from pipeline.tiling import round_up
 from pipeline.transfer import TransferCurve
 
@@ -77,6 +78,7 @@ class FinishStep:
         height, width: Their size.
         dither: Dither when quantising.
         tables: Takes the weights.
+        seen: What of the codes the image is; None: the codes.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class FinishStep:
         width: int,
         dither: bool,
         tables: DeviceTables,
+        seen: SeenCurve | None = None,
     ) -> None:
         self._image, self._target = image, target
         self._height, self._width = height, width
@@ -123,11 +126,14 @@ class FinishStep:
                     shrink=shrink,
                     curve=curve,
                     dither=dither,
+                    seen=seen,
                 )
             )
             for is_interleaved in layouts
         }
         self._template = _arguments(target, source, shrink=shrink, curve=curve, height=height, width=width)
+        if seen is not None:
+            self._template.seen[:] = seen.constants.tolist()
         own_width = _READ_WIDTHS[0 if shrink is None else shrink.step] - (2 * _HALO if halved(target)[1] else 0)
         strips = -(-width // own_width)
         is_shrunk = shrink is not None
@@ -219,8 +225,9 @@ def finish_build(
     shrink: Shrink | None = None,
     curve: TransferCurve | None,
     dither: bool,
+    seen: SeenCurve | None = None,
 ) -> KernelBuild:
-    """The variant of ``finish`` for a type of picture, a format and a layout of chroma."""
+    """The variant of ``finish`` for a type of picture, a format, a layout of chroma and families of curves."""
     halved_rows, halved_columns = halved(target)
     step = 0 if shrink is None else shrink.step
     return KernelBuild(
@@ -237,6 +244,7 @@ def finish_build(
             ("HALVED_COLUMNS", int(halved_columns)),
             ("IS_RGB", int(target.matrix == "rgb")),
             ("DITHERED", int(dither)),
+            ("SEEN", 0 if seen is None else FAMILIES[seen.family]),
             ("READ_WIDTH", _READ_WIDTHS[step]),
             ("ROWS", _ROWS),
             ("BLOCKS", _BLOCKS[step != 0]),

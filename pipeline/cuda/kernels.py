@@ -13,6 +13,7 @@ from pipeline.cuda.picture import DevicePicture
 from pipeline.cuda.tables import DeviceTables
 from pipeline.frames import SampleFormat
 from pipeline.resample import ResamplePlan
+from pipeline.seen import SeenCurve
 from pipeline.tiling import TileGrid
 
 
@@ -34,6 +35,7 @@ class FrameKernels:
         dither: Dither when quantising.
         io_dtype: Of the network's tiles, in and out.
         stream: Used while this object is made, and waited for.
+        seen: What the network sees of the codes: tiles hold that, and the enlarged picture; None: the codes.
         launcher: Compiles and loads kernels, and stays the caller's; None: a ``CudaLauncher`` of the device.
 
     Raises:
@@ -56,6 +58,7 @@ class FrameKernels:
         dither: bool,
         io_dtype: FloatType,
         stream: Stream,
+        seen: SeenCurve | None = None,
         launcher: Launcher | None = None,
     ) -> None:
         if resample is not None and resample.is_identity:
@@ -68,7 +71,7 @@ class FrameKernels:
         self._finish: FinishStep | None = None
         self._blend: BlendStep | None = None
         try:
-            self._cut = CutStep(launcher, source=source, grid=grid, io_dtype=io_dtype)
+            self._cut = CutStep(launcher, source=source, grid=grid, io_dtype=io_dtype, seen=seen)
             if len(grid.tiles) > 1:
                 self._blend = BlendStep(launcher, plan=blend, io_dtype=io_dtype, tables=self._tables)
             self._finish = FinishStep(
@@ -81,6 +84,7 @@ class FrameKernels:
                 width=width,
                 dither=dither,
                 tables=self._tables,
+                seen=seen,
             )
             self._tables.upload(stream)
         except BaseException:

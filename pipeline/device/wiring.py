@@ -160,4 +160,5 @@ def _make(
         dither=plan.config.encode.dither,
         io_dtype=runner.spec.io_dtype,
         stream=stream,
+        seen=plan.seen.curve,
     )

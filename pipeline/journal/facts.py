@@ -87,6 +87,7 @@ def plan_facts(plan: JobPlan) -> dict[str, Any]:
         "infer.precision": plan.backend.precision,
         "infer.library": _versions(LIBRARIES.get(plan.backend.backend, ())),
         "infer.scale": plan.engine_scale,
+        "infer.seen": "codes" if plan.seen.curve is None else plan.seen.curve.text,
         "infer.batch_tiles": plan.config.infer.batch_tiles,
         "infer.device": plan.backend.device,
         "frames.place": plan.frames.place,

@@ -19,6 +19,7 @@ def list_choices(plan: JobPlan) -> tuple[Choice, ...]:
         Choice(part="decoder", chosen=plan.decoder.kind, reason=plan.decoder.reason),
         Choice(part="engine", chosen=engine, reason=plan.backend.reason),
         Choice(part="encoder", chosen=plan.encode.encoder.name, reason=plan.encoder_reason),
+        *((Choice(part="hdr", chosen=_seen_word(plan), reason=plan.seen.reason),) if plan.seen.reason else ()),
         Choice(part="lanes", chosen=str(plan.lanes), reason=plan.lanes_reason),
     )
 
@@ -32,6 +33,7 @@ def choice_lines(plan: JobPlan) -> tuple[str, ...]:
         f"decoder: {plan.decoder.reason}",
         *((f"fields: {plan.deinterlacing.text}",) if plan.deinterlacing is not None else ()),
         f"engine: {plan.backend.reason}",
+        *((f"hdr: the network sees {plan.seen.reason}",) if plan.seen.reason else ()),
         f"encoder: {plan.encoder_reason}",
         *((f"lanes: {plan.lanes}, {plan.lanes_reason}",) if plan.lanes > 1 else ()),
         *((f"frames: {plan.frames.reason}",) if plan.frames.reason else ()),
@@ -144,6 +146,10 @@ def plan_as_json(plan: JobPlan) -> dict[str, Any]:
         "notes": list(plan.info.guesses),
         "warnings": list(plan.warnings),
     }
+
+
+def _seen_word(plan: JobPlan) -> str:
+    return "direct" if plan.seen.curve is None else "curve"
 
 
 def _tile_size(plan: JobPlan) -> str:

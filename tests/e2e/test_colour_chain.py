@@ -55,13 +55,13 @@ def inner(*, halved: tuple[int, int]) -> NDArray[np.bool_]:
     return mask[:: halved[0], :: halved[1]]
 
 
-def write_film(path: Path, planes: list[Any], *, pixel_format: str, matrix: int, full: bool) -> Path:
+def write_film(path: Path, planes: list[Any], *, pixel_format: str, matrix: int, full: bool, transfer: int = 1) -> Path:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=25)
         context = stream.codec_context
         context.width, context.height, context.pix_fmt = WIDTH, HEIGHT, pixel_format
         context.colorspace, context.color_range = matrix, 2 if full else 1
-        context.color_primaries, context.color_trc = 1, 1
+        context.color_primaries, context.color_trc = 1 if transfer == 1 else 9, transfer
         frame = av.VideoFrame(WIDTH, HEIGHT, pixel_format)
         is_wide = np.dtype(np.uint16 if pixel_format.endswith("le") else np.uint8)
         order = (1, 2, 0) if pixel_format.startswith("gbr") else (0, 1, 2)  # libav's planes are G, B, R
@@ -123,6 +123,36 @@ def test_every_matrix_and_range_arrives_within_one_code(
         assert (frame.colorspace, frame.color_range) == (matrix, 2 if full else 1), output.stem
         masks = [inner(halved=grid) for grid in ((1, 1), halved, halved)]
         for name, ours, theirs, mask in zip(("Y", "Cb", "Cr"), found, planes, masks, strict=True):
+            error = np.abs(ours.astype(int) - theirs)[mask].max()
+            assert error <= 1, f"{output.stem}: {name} is off by {error} codes"
+
+
+@pytest.mark.parametrize("sampling", ["420", "444"])
+@pytest.mark.parametrize("transfer", [16, 18], ids=["PQ", "HLG"])
+@pytest.mark.parametrize("tile_px", [0, 96], ids=["whole", "tiles"])
+def test_hdr_arrives_within_one_code_though_the_network_sees_a_curve_of_it(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, transfer: int, sampling: str, tile_px: int
+) -> None:
+    halved = (2, 2) if sampling == "420" else (1, 1)
+    sent, films = {}, []
+    for depth in (10, 12):
+        for full in (False, True):
+            planes = make_planes(depth=depth, full=full, halved=halved)
+            path = tmp_path / f"{depth}-{'full' if full else 'limited'}.mkv"
+            pixel_format = f"yuv{sampling}p{depth}le"
+            films.append(write_film(path, planes, pixel_format=pixel_format, matrix=9, full=full, transfer=transfer))
+            sent[path.stem] = planes
+    settings = {"infer": {**IDENTITY["infer"], "hdr": "curve"}, **ENCODERS["ffv1"]}
+    if tile_px:
+        settings["tile"] = {"max_px": tile_px, "overlap_px": 16}
+    ran = run_films(capfd, tmp_path, *films, **settings)
+    assert ran.code == 0, ran.err
+    assert ran.err.count("the network sees the") == len(films)
+    for output in ran.outputs:
+        frame, found = read_film(output)
+        assert frame.color_trc == transfer
+        masks = [inner(halved=grid) for grid in ((1, 1), halved, halved)]
+        for name, ours, theirs, mask in zip(("Y", "Cb", "Cr"), found, sent[output.stem], masks, strict=True):
             error = np.abs(ours.astype(int) - theirs)[mask].max()
             assert error <= 1, f"{output.stem}: {name} is off by {error} codes"
 

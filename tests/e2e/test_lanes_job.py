@@ -71,6 +71,42 @@ def test_the_file_does_not_depend_on_the_lanes(capfd: pytest.CaptureFixture[str]
     assert leftovers(tmp_path / "lanes-3" / "out") == ["film.mkv"]
 
 
+HDR: dict[str, Any] = {
+    "encode": {"kind": "ffv1"},
+    "infer": {"hdr": "curve"},
+    "tile": {"max_px": 48, "overlap_px": 8},
+    "scale": {"factor": 1.5},
+}
+
+
+@pytest.mark.parametrize("transfer", [16, 18], ids=["PQ", "HLG"])
+def test_a_film_seen_by_a_curve_depends_on_neither_lanes_nor_segments(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, transfer: int
+) -> None:
+    path = tmp_path / "film.mkv"
+    colour = {"pixel_format": "yuv420p10le", "codec": "libx265", "matrix": 9, "primaries": 9, "transfer": transfer}
+    film = media.write_counter_video(path, frames=30, keyframe_interval=7, **colour)
+    runs = [in_lanes(capfd, tmp_path, film, lanes=lanes, **HDR) for lanes in (1, 3)]
+    (tmp_path / "whole").mkdir()
+    runs.append(in_lanes(capfd, tmp_path / "whole", film, lanes=1, **{**HDR, "output": {"segment_s": 100}}))
+    assert len({digest(ran) for ran in runs}) == 1
+    (choice,) = (choice for choice in runs[0].report()["choices"] if choice["part"] == "hdr")
+    assert choice["chosen"] == "curve"
+
+
+def test_what_the_network_sees_of_hdr_changes_nothing_of_another_film(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    film = media.write_counter_video(tmp_path / "film.mkv", frames=12)
+    digests = set()
+    for hdr in ("auto", "direct", "curve"):
+        (tmp_path / hdr).mkdir()
+        ran = in_lanes(capfd, tmp_path / hdr, film, lanes=1, infer={"hdr": hdr})
+        digests.add(digest(ran))
+        assert "hdr" not in {choice["part"] for choice in ran.report()["choices"]}
+    assert len(digests) == 1
+
+
 def test_a_film_that_ends_too_early_says_so_in_any_number_of_lanes(
     capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -7,13 +7,13 @@ The figures of the last test are logged: ``pytest tests/gpu/test_kernels_gpu.py 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.graph_times import seconds_each
 from helpers.kernel_runs import (
     NV12,
     P010,
@@ -254,11 +254,11 @@ def test_kernels_take_little_beside_the_network_and_use_the_memorys_speed(
             steps.append(("blend", blended, count * out_bytes + kernels.canvas_bytes))
         shares, total_s = {}, 0.0
         for step, enqueue, moved_bytes in steps:
-            seconds = _seconds_each(stream, enqueue)
+            seconds = seconds_each(stream, enqueue)
             total_s += seconds
             copied = device.allocate(moved_bytes)
             half = moved_bytes // 2 // 256 * 256
-            copy_s = _seconds_each(
+            copy_s = seconds_each(
                 stream, lambda copied=copied, half=half: stream.copy(copied.pointer, copied.pointer + half, bytes=half)
             )
             copied.close()
@@ -278,22 +278,3 @@ def test_kernels_take_little_beside_the_network_and_use_the_memorys_speed(
     for step, share in shares.items():
         assert share >= LEAST_SHARES.get((name, step), LEAST_SHARE_OF_A_COPY), shares
     assert total_s < share_of_network * NETWORK_S
-
-
-def _seconds_each(stream: Any, enqueue: Callable[[], None], *, repeats: int = 50) -> float:
-    """Device time of what ``enqueue`` puts into the stream: the least of several graphs that hold it many times."""
-
-    def many() -> None:
-        for _ in range(repeats):
-            enqueue()
-
-    graph = stream.capture(many)
-    least = float("inf")
-    for _ in range(5):
-        stream.synchronize()
-        began = time.perf_counter()
-        graph.launch(stream)
-        stream.synchronize()
-        least = min(least, time.perf_counter() - began)
-    graph.close()
-    return least / repeats

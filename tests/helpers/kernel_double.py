@@ -20,6 +20,7 @@ from pipeline.cpu.cut import TileCutter
 from pipeline.cuda.picture import DevicePicture, DevicePlane
 from pipeline.frames import SampleFormat
 from pipeline.resample import ResamplePlan
+from pipeline.seen import SeenCurve
 from pipeline.tiling import TileGrid
 
 
@@ -40,6 +41,7 @@ class HostKernels:
         dither: bool,
         io_dtype: str,
         stream: Any,
+        seen: SeenCurve | None = None,
     ) -> None:
         assert stream.handle in device.streams
         self._gpu = device
@@ -50,6 +52,7 @@ class HostKernels:
         self._target = target
         self._size = (height, width)
         self._dither = dither
+        self._seen = seen
         self._dtype = np.dtype(io_dtype)
         self._cutter, self._blender = TileCutter(grid), TileBlender(blend)
         self._tile_bytes = 3 * grid.tile_height * grid.tile_width * self._dtype.itemsize
@@ -64,6 +67,8 @@ class HostKernels:
         def run() -> None:
             rgb = np.empty((3, self._grid.height, self._grid.width), np.float32)
             planes_to_rgb(self._read(picture), self._source, out=rgb)
+            if self._seen is not None:
+                self._seen.show(rgb)
             shape = (count, 3, self._grid.tile_height, self._grid.tile_width)
             for index, target in enumerate(self._array(*written, shape, self._dtype)):
                 self._cutter.cut(rgb, tile=tile + index, out=target)
@@ -97,6 +102,9 @@ class HostKernels:
                 sized = np.empty((3, height, width), np.float32)
                 self._resample.run(picture, out=sized)
                 picture = sized
+            if self._seen is not None:
+                picture = np.array(picture)  # the kernel only reads it
+                self._seen.restore(picture)
             shapes = self._target.plane_shapes(height=height, width=width)
             planes = [np.empty(shape, self._target.dtype) for shape in shapes]
             rgb_to_planes(picture, self._target, out=planes, dither=self._dither)

@@ -19,6 +19,7 @@ from pipeline.cuda import DevicePicture, DevicePlane, FrameKernels
 from pipeline.cuda.launcher import Launcher
 from pipeline.frames import SampleFormat
 from pipeline.resample import Light, ResamplePlan, plan_resample
+from pipeline.seen import SeenCurve
 from pipeline.tiling import TileGrid, plan_tiles
 
 Array = NDArray[Any]
@@ -55,6 +56,7 @@ class Film:
     width: int
     dither: bool = False
     io_dtype: Any = "float32"
+    seen: SeenCurve | None = None
 
 
 def plan_film(
@@ -73,6 +75,7 @@ def plan_film(
     transfer: int = 1,
     dither: bool = False,
     io_dtype: Any = "float32",
+    seen: SeenCurve | None = None,
 ) -> Film:
     """Kernels' parameters; one whole tile and the source's format unless said otherwise."""
     tile_height, tile_width = tile or (None, None)
@@ -93,6 +96,7 @@ def plan_film(
         out_width=out_width,
         light=light,
         transfer=transfer,
+        seen=seen,
     )
     return Film(
         source=source,
@@ -104,6 +108,7 @@ def plan_film(
         width=out_width,
         dither=dither,
         io_dtype=io_dtype,
+        seen=seen,
     )
 
 
@@ -131,6 +136,7 @@ class KernelRun:
             dither=film.dither,
             io_dtype=film.io_dtype,
             stream=self.stream,
+            seen=film.seen,
             launcher=self.launcher,
         )
 
@@ -265,6 +271,8 @@ def cpu_tiles(film: Film, planes: Sequence[Array]) -> Array:
     grid, cutter = film.grid, TileCutter(film.grid)
     rgb = np.empty((3, grid.height, grid.width), np.float32)
     planes_to_rgb(planes, film.source, out=rgb)
+    if film.seen is not None:
+        film.seen.show(rgb)
     result = np.empty((len(grid.tiles), 3, grid.tile_height, grid.tile_width), np.float32)
     for index, tile in enumerate(result):
         cutter.cut(rgb, tile=index, out=tile)
@@ -290,6 +298,9 @@ def cpu_finished(film: Film, tiles: Array) -> list[Array]:
         sized = np.empty((3, film.height, film.width), np.float32)
         film.resample.run(image, out=sized)
         image = sized
+    if film.seen is not None:
+        image = image.copy()
+        film.seen.restore(image)
     shapes = film.target.plane_shapes(height=film.height, width=film.width)
     planes: list[Any] = [np.empty(shape, film.target.dtype) for shape in shapes]
     rgb_to_planes(image, film.target, out=planes, dither=film.dither)
@@ -306,6 +317,15 @@ def random_planes(format: SampleFormat, *, height: int, width: int, seed: int = 
     random = np.random.default_rng(seed)
     shapes = format.plane_shapes(height=height, width=width)
     return [random.integers(0, 2**format.bit_depth, shape).astype(format.dtype) for shape in shapes]
+
+
+def ramp_planes(format: SampleFormat, *, height: int, width: int) -> list[Array]:
+    """Grey: every column of luma another code, from the lowest to the highest."""
+    highest = 2**format.bit_depth - 1
+    luma, *chroma = format.plane_shapes(height=height, width=width)
+    ramp = np.rint(np.linspace(0, highest, width)).astype(format.dtype)
+    grey = [np.full(shape, (highest + 1) // 2, format.dtype) for shape in chroma]
+    return [np.broadcast_to(ramp, luma).copy(), *grey]
 
 
 def random_tiles(film: Film, *, seed: int = 0) -> Array:
@@ -329,6 +349,17 @@ def assert_tiles_agree(found: Array, wanted: Array) -> None:
     error = np.abs(found.astype(np.float32) - rounded.astype(np.float32))
     # Beside 0 the steps of float16 are finer than float32's rounding of the terms that cancel there.
     assert np.all(error <= np.maximum(step, 2e-6))
+
+
+def assert_seen_tiles_agree(found: Array, wanted: Array) -> None:
+    """Powers of light: float32 within 5e-5 of the larger of 1 and the value; float16 within a step of its type more.
+
+    At PQ's code 1 a term of 18.85 less one of 18.69 leaves 0.16 with float32's rounding of 18: 1e-5 of the value, twice
+    that after its power, and 1/100 of a code of 10 bits.
+    """
+    step = np.spacing(np.abs(found)).astype(np.float32) if found.dtype == np.float16 else 0
+    error = np.abs(found.astype(np.float32) - wanted)
+    assert np.all(error <= 5e-5 * np.maximum(1, np.abs(wanted)) + step)
 
 
 def assert_codes_agree(found: Sequence[Array], wanted: Sequence[Array], *, share: float = 0.999) -> None:

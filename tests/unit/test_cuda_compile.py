@@ -18,6 +18,7 @@ from pipeline.cuda.finish import finish_build, rows_build
 from pipeline.cuda.launcher import load_binary
 from pipeline.errors import SetupError
 from pipeline.frames import SampleFormat
+from pipeline.seen import SeenCurve
 from pipeline.transfer import transfer_curve
 
 pytestmark = pytest.mark.skipif(sys.platform not in {"linux", "win32"}, reason="NVRTC is made for Linux and Windows")
@@ -32,10 +33,13 @@ def variants() -> list[KernelBuild]:
     video = SampleFormat(matrix="bt709")
     deep = SampleFormat(matrix="bt2020nc", subsampling="422", bit_depth=10)
     full = SampleFormat(matrix="rgb", subsampling="444", full_range=True)
+    pq, hlg = SeenCurve(family="pq", gamma=3.2, peak_cd_m2=1000.0), SeenCurve(family="hlg", gamma=2.4)
     return [
         cut_build(video, is_interleaved=True, io_dtype="float16"),
         cut_build(deep, is_interleaved=False, io_dtype="float32"),
         cut_build(full, is_interleaved=False, io_dtype="float16"),
+        cut_build(deep, is_interleaved=True, io_dtype="float16", seen=pq),
+        cut_build(deep, is_interleaved=True, io_dtype="float16", seen=hlg),
         blend_build("float16"),
         rows_build("float16", transfer_curve(1)),
         rows_build("float32", transfer_curve(18)),
@@ -47,6 +51,16 @@ def variants() -> list[KernelBuild]:
             is_resampled=True,
             curve=transfer_curve(16),
             dither=False,
+            seen=hlg,
+        ),
+        finish_build(
+            deep,
+            is_interleaved=True,
+            image_dtype="float16",
+            is_resampled=False,
+            curve=None,
+            dither=True,
+            seen=pq,
         ),
         finish_build(full, is_interleaved=False, image_dtype="float32", is_resampled=False, curve=None, dither=False),
     ]

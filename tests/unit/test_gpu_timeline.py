@@ -213,7 +213,7 @@ def test_the_command_prints_figures_and_writes_picture_and_report(
     config = tmp_path / "config.yaml"
     config.write_text("decode: {kind: synthetic}\n")
     picture, report = tmp_path / "timeline.png", tmp_path / "timeline.json"
-    options = ["--frames", "6", "--skip", "2", "--out", str(picture), "--json", str(report)]
+    options = ["--frames", "24", "--skip", "2", "--out", str(picture), "--json", str(report)]
     assert main([str(config), *options]) == 0
     gpu.check_clean()
     printed = capsys.readouterr().out

@@ -19,6 +19,7 @@ from pipeline.frames import ColourTags, SampleFormat
 from pipeline.journal import DemandLowered, FileIdentity, RunKey, find_done, pin_plan
 from pipeline.journal.facts import EFFECTS, SETTING_EFFECTS, plan_facts
 from pipeline.plan import JobPlan, plan_film, probe_film
+from pipeline.seen import SeenChoice, SeenCurve
 
 SETTABLE = [case for case in field_cases() if case.another_value() is not None and case.key != "infer.model"]
 
@@ -132,6 +133,14 @@ def test_refusals_come_first_and_a_value_that_is_not_there_is_said(plan: JobPlan
     found = key.differences(now)
     assert [one.effect for one in found] == ["refuse", "refuse", "note"]
     assert str(found[0]) == "new.field: (nothing) before, null now"
+
+
+def test_what_the_network_sees_is_a_fact_of_the_film(plan: JobPlan) -> None:
+    """The config may say ``auto`` both times, and another program, or the film's metadata, decide otherwise."""
+    curves = [SeenCurve(family="pq", gamma=3.2, peak_cd_m2=peak) for peak in (1000.0, 4000.0)]
+    keys = [RunKey.of(replace(plan, seen=SeenChoice(curve=curve))) for curve in (None, *curves)]
+    for before, now in ((keys[0], keys[1]), (keys[1], keys[2])):
+        assert effects(before, now) == {"plan.infer.seen": "refuse"}
 
 
 def test_a_digest_that_differs_for_no_visible_reason_refuses(plan: JobPlan) -> None:

@@ -20,7 +20,7 @@ from pipeline.engine import find_network
 from pipeline.errors import ConfigError, MediaError, OutputError, UnsupportedMedia
 from pipeline.plan import JobPlan, plan_film, probe_film
 from pipeline.preflight import check_paths, measure_pace, open_planned_runner
-from pipeline.show.plan_words import choice_lines, plan_as_json, plan_lines
+from pipeline.show.plan_words import choice_lines, list_choices, plan_as_json, plan_lines
 
 
 def plan(folder: Path, *, film: Path | None = None, **sections: Any) -> JobPlan:
@@ -329,6 +329,24 @@ def test_the_words_and_the_json_say_the_same(tmp_path: Path) -> None:
     assert all(line in text for line in choice_lines(made))
     assert sum(pool["bytes"] for pool in values["pools"]) < values["memory_bytes_estimated"]
     assert values["disk_bytes_estimated"] > 0
+
+
+@pytest.mark.parametrize(("hdr", "word"), [("auto", "curve"), ("curve", "curve"), ("direct", "direct")])
+def test_a_plan_says_what_the_network_sees_of_an_hdr_film(tmp_path: Path, hdr: str, word: str) -> None:
+    film = media.write_hdr10(tmp_path / "film.mkv", frames=2)
+    made = plan(tmp_path, film=film, infer={"model": "realesr-animevideov3", "hdr": hdr})
+    (line,) = (line for line in choice_lines(made) if line.startswith("hdr: the network sees the PQ film's"))
+    assert ("1000 cd/m2 as 1 (its mastering display)" in line) == (word == "curve")
+    assert ("codes as they are" in line) == (word == "direct")
+    assert f"  {line}" in plan_lines(made)
+    assert line in plan_as_json(made)["choices"]
+    assert [choice.chosen for choice in list_choices(made) if choice.part == "hdr"] == [word]
+
+
+def test_a_plan_says_nothing_of_that_for_another_film(tmp_path: Path) -> None:
+    made = plan(tmp_path)
+    assert not [line for line in choice_lines(made) if "hdr" in line]
+    assert "hdr" not in {choice.part for choice in list_choices(made)}
 
 
 def test_the_pace_is_measured_on_the_engine_planned(tmp_path: Path) -> None:

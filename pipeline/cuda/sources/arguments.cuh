@@ -15,6 +15,7 @@ struct CutArguments {
     float row_taps[8];      // per phase: four weights
     float column_taps[10];  // per phase: five weights, of the columns from two before the luma column's half on
     float matrix[7];        // as pipeline.cpu.from_codes.ycbcr_to_rgb has it; RGB: offset and scale alone
+    float seen[11];         // SeenCurve.constants
 };
 
 // Where one tile goes.
@@ -62,4 +63,5 @@ struct FinishArguments {
     float row_taps[12], column_taps[12];
     float matrix[8];  // as pipeline.cpu.to_codes.rgb_to_ycbcr has it
     float highest;
+    float seen[11];  // SeenCurve.constants
 };

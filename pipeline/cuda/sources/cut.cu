@@ -5,9 +5,10 @@
 // reach past the frame, or past the tile, are made pixel by pixel.
 //
 // Given when compiling: SOURCE and TILE (types), INTERLEAVED, HALVED_ROWS, HALVED_COLUMNS, IS_RGB, COSITED_ROWS,
-// COSITED_COLUMNS (0 or 1: whether even rows and columns of luma lie on those of chroma), GROUP (a multiple of 4),
-// GROUPS_X (threads of a block side by side).
+// COSITED_COLUMNS (0 or 1: whether even rows and columns of luma lie on those of chroma), SEEN (what the network sees of
+// it, see seen.cuh), GROUP (a multiple of 4), GROUPS_X (threads of a block side by side).
 #include <arguments.cuh>
+#include <seen.cuh>
 
 #define ROWS_Y (THREADS / GROUPS_X)
 #define PAIRS (GROUP / 4 + 2)  // of chroma columns that a group reaches to: one pair before it, one behind
@@ -23,6 +24,8 @@ struct ChromaRows {
 };
 
 DEVICE float value_of(SOURCE sample, int shift) { return float(int(sample) >> shift); }
+
+DEVICE void put(const CutArguments& a, float value, TILE& to) { convert(shown(value, a.seen), to); }
 
 DEVICE int reflected(int index, int length) {
     if (index < length) return index;
@@ -173,9 +176,9 @@ DEVICE void make_two_rows(const CutArguments& a, TILE* tile, int tx, int ty, int
         for (int j = 0; j < GROUP; ++j) {
             const float grey = (value_of(codes[row][j], a.shift) - a.matrix[0]) * a.matrix[1];
             const Chroma chroma = chroma_of_column(a, columns[row], j);
-            convert(grey + a.matrix[3] * chroma.red, items[0][j]);
-            convert(grey + a.matrix[4] * chroma.blue + a.matrix[5] * chroma.red, items[1][j]);
-            convert(grey + a.matrix[6] * chroma.blue, items[2][j]);
+            put(a, grey + a.matrix[3] * chroma.red, items[0][j]);
+            put(a, grey + a.matrix[4] * chroma.blue + a.matrix[5] * chroma.red, items[1][j]);
+            put(a, grey + a.matrix[6] * chroma.blue, items[2][j]);
         }
         TILE* to = tile + (long long)(ty + row) * a.tile_width + tx;
         UNROLL
@@ -197,15 +200,15 @@ DEVICE void make_one_row(const CutArguments& a, TILE* tile, int tx, int ty, int 
         const int x = reflected(left + tx + j, a.width);
         const float grey = scaled_code(a, a.luma, a.luma_pitch, x, y);
         if (IS_RGB) {
-            convert(grey, to[j]);
-            convert(scaled_code(a, a.blue, a.blue_pitch, x, y), to[plane + j]);
-            convert(scaled_code(a, a.red, a.red_pitch, x, y), to[2 * plane + j]);
+            put(a, grey, to[j]);
+            put(a, scaled_code(a, a.blue, a.blue_pitch, x, y), to[plane + j]);
+            put(a, scaled_code(a, a.red, a.red_pitch, x, y), to[2 * plane + j]);
             continue;
         }
         const Chroma chroma = chroma_of_one(a, rows, x);
-        convert(grey + a.matrix[3] * chroma.red, to[j]);
-        convert(grey + a.matrix[4] * chroma.blue + a.matrix[5] * chroma.red, to[plane + j]);
-        convert(grey + a.matrix[6] * chroma.blue, to[2 * plane + j]);
+        put(a, grey + a.matrix[3] * chroma.red, to[j]);
+        put(a, grey + a.matrix[4] * chroma.blue + a.matrix[5] * chroma.red, to[plane + j]);
+        put(a, grey + a.matrix[6] * chroma.blue, to[2 * plane + j]);
     }
 }
 
@@ -220,16 +223,16 @@ DEVICE void make_full_row(const CutArguments& a, TILE* tile, int tx, int ty, int
     for (int j = 0; j < GROUP; ++j) {
         const float grey = (value_of(first[j], a.shift) - a.matrix[0]) * a.matrix[1];
         if (IS_RGB) {
-            convert(grey, items[0][j]);
-            convert((value_of(second[j], a.shift) - a.matrix[0]) * a.matrix[1], items[1][j]);
-            convert((value_of(third[j], a.shift) - a.matrix[0]) * a.matrix[1], items[2][j]);
+            put(a, grey, items[0][j]);
+            put(a, (value_of(second[j], a.shift) - a.matrix[0]) * a.matrix[1], items[1][j]);
+            put(a, (value_of(third[j], a.shift) - a.matrix[0]) * a.matrix[1], items[2][j]);
             continue;
         }
         const float blue = value_of(second[j], a.shift) - a.matrix[2];
         const float red = value_of(third[j], a.shift) - a.matrix[2];
-        convert(grey + a.matrix[3] * red, items[0][j]);
-        convert(grey + a.matrix[4] * blue + a.matrix[5] * red, items[1][j]);
-        convert(grey + a.matrix[6] * blue, items[2][j]);
+        put(a, grey + a.matrix[3] * red, items[0][j]);
+        put(a, grey + a.matrix[4] * blue + a.matrix[5] * red, items[1][j]);
+        put(a, grey + a.matrix[6] * blue, items[2][j]);
     }
     TILE* to = tile + (long long)ty * a.tile_width + tx;
     UNROLL

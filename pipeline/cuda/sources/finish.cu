@@ -13,11 +13,12 @@
 //
 // Given when compiling: IMAGE (type of the input), TARGET (type of a sample), RESAMPLED (columns by a table, after the
 // kernel `rows`), SHRINK (0, or by which whole number both axes shrink) and SHRINK_TAPS, CURVE, INTERLEAVED,
-// HALVED_ROWS, HALVED_COLUMNS, IS_RGB, DITHERED, READ_WIDTH (columns that a block reads), ROWS, BLOCKS (that a
+// HALVED_ROWS, HALVED_COLUMNS, IS_RGB, DITHERED, SEEN (what the picture is, see seen.cuh), READ_WIDTH (columns that a block reads), ROWS, BLOCKS (that a
 // multiprocessor should hold at once).
 #include <curves.cuh>
 #include <arguments.cuh>
 #include <quads.cuh>
+#include <seen.cuh>
 
 #define TAPS 12
 #define BEFORE 5
@@ -146,7 +147,8 @@ DEVICE void convert_four(const FinishArguments& a, const Part& part, int group, 
     widen(rgb[0], reds), widen(rgb[1], greens), widen(rgb[2], blues);
     UNROLL
     for (int j = 0; j < 4; ++j) {
-        const float red = reds[j], green = greens[j], blue = blues[j];
+        const float red = restored(reds[j], a.seen), green = restored(greens[j], a.seen);
+        const float blue = restored(blues[j], a.seen);
         const float grey = IS_RGB ? red : a.matrix[0] * red + a.matrix[1] * green + a.matrix[2] * blue;
         luma[j] = grey * a.matrix[3] + a.matrix[4];
         first[j] = IS_RGB ? green * a.matrix[3] : (blue - grey) * a.matrix[5];
