@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import replace
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from pipeline.assembly.expected import Expected, ExpectedStream, plain_language
+from pipeline.assembly.compare_streams import (
+    Difference,
+    FoundStream,
+    compare_film,
+    compare_others,
+    is_attached_pic,
+    ms,
+)
+from pipeline.assembly.expected import Expected, ExpectedStream
 from pipeline.assembly.picture_folder import picture_name
+from pipeline.assembly.source_streams import is_silence
 from pipeline.decode.container import error_text, exact_fraction, open_container, to_fraction
-from pipeline.errors import VerificationFailed
+from pipeline.errors import MediaError, VerificationFailed
+from pipeline.frames import UNSPECIFIED
+from pipeline.probe import probe_media
 
 __all__ = ["Expected", "ExpectedStream", "verify_output"]
 
 _MATROSKA_TICK_S = Fraction(1, 1000)
 """Matroska as libav writes it rounds every time to this."""
-_START_TOLERANCE_S = Fraction(1, 1000)
-"""How far the start of a sound track may move against the picture: one Matroska tick."""
 _RANGES = {0: None, 1: False, 2: True}
 """libavutil AVColorRange."""
-_HINT = "this is a defect of the program; please report it with the log (output.keep_work keeps the segments)"
+_HDR_STEPS = 2
+"""By how many of their units numbers of HDR metadata may differ: AV1 keeps them as binary fractions."""
+_MAX_DIFFERENCES = 8
+"""More are not named; one that is everywhere (each frame late) is one."""
+_HINT = "please report it with the log; output.keep_work keeps the segments, and a new run makes the film again"
 
 
 def verify_output(path: Path, expected: Expected) -> dict[str, Any]:
@@ -35,7 +49,7 @@ def verify_output(path: Path, expected: Expected) -> dict[str, Any]:
         What was found, for the report: frame count, first and last time, streams, and so on.
 
     Raises:
-        VerificationFailed: It is something else; names the first difference.
+        VerificationFailed: It is something else; names the differences.
     """
     if expected.container == "png":
         return _verify_pictures(path, expected)
@@ -43,9 +57,28 @@ def verify_output(path: Path, expected: Expected) -> dict[str, Any]:
 
     try:
         with open_container(path) as container:
-            return _Comparison(path, expected, container).run()
+            comparison = _Comparison(path, expected, container)
+            differences = [str(difference) for difference in comparison.run()]
     except (av.FFmpegError, OSError) as exc:
         raise VerificationFailed(f"{path} cannot be read: {error_text(exc)}", path=path, hint=_HINT) from exc
+    if differences:
+        more = len(differences) - _MAX_DIFFERENCES
+        text = "; ".join(differences[:_MAX_DIFFERENCES]) + (f" (and {more} more)" if more > 0 else "")
+        raise VerificationFailed(f"{path} is not what was promised: {text}", path=path, hint=_HINT)
+    return comparison.found
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """What reading all packets tells."""
+
+    pictures: list[Fraction]
+    """In display order, seconds."""
+    firsts: dict[int, Fraction]
+    """Of each other stream by index."""
+    lasts: dict[int, Fraction]
+    timeless: frozenset[int]
+    """Streams with a packet that has no time."""
 
 
 class _Comparison:
@@ -55,123 +88,137 @@ class _Comparison:
         self._path = path
         self._expected = expected
         self._container = container
+        self.found: dict[str, Any] = {}
 
-    def run(self) -> dict[str, Any]:
-        """Compare everything; see ``verify_output``."""
+    def run(self) -> Iterator[Difference]:
+        """Compare everything; see ``verify_output``. What it found is in ``found`` then."""
         expected, container = self._expected, self._container
-        videos = [stream for stream in container.streams.video if not _is_attached_pic(stream)]
-        self._demand("a video stream", bool(videos), True)
+        videos = [stream for stream in container.streams.video if not is_attached_pic(stream)]
+        if not videos:
+            yield Difference(what="video streams", found="none", promised="the film")
+            return
         video = videos[0]
-        self._compare_header(video)
+        yield from self._compare_header(video)
+        yield from self._compare_picture()
+        yield from self._compare_light()
+        yield from compare_film(video, expected)
         others = [stream for stream in container.streams if stream.index != video.index]
-        self._compare_streams(others)
-        self._demand("chapters", len(container.chapters()), expected.chapter_count)
-        self._demand("rotation", self._read_rotation(), expected.rotation_deg % 360)
-        sounds = [stream.index for stream in others if stream.type == "audio"]
-        times, starts = self._read_times(video, sounds)
-        self._compare_times(times)
-        offsets = [starts[index] - times[0] if index in starts else Fraction(0) for index in sounds]
-        for number, (found, promised) in enumerate(zip(offsets, expected.start_offsets_s, strict=True)):
-            if abs(found - promised) > _START_TOLERANCE_S:
-                self._fail(f"sound track {number}: start after the first frame", _ms(found), _ms(promised))
-        return {
-            "frames": len(times),
-            "first_s": float(times[0]),
-            "last_s": float(times[-1]),
+        yield from _different("chapters", len(container.chapters()), expected.chapter_count)
+        times = self._read_times(video)
+        if times.timeless:
+            yield Difference(what="packets without a time", found=f"in stream {min(times.timeless)}", promised="none")
+            return
+        yield from self._compare_times(times.pictures)
+        if not times.pictures:
+            return
+        origin_s = times.pictures[0]
+        streams = [
+            FoundStream(
+                stream=stream,
+                first_s=None if stream.index not in times.firsts else times.firsts[stream.index] - origin_s,
+                last_s=None if stream.index not in times.lasts else times.lasts[stream.index] - origin_s,
+            )
+            for stream in others
+        ]
+        yield from compare_others(streams, expected)
+        self.found = {
+            "frames": len(times.pictures),
+            "first_s": float(origin_s),
+            "last_s": float(times.pictures[-1]),
             "streams": 1 + len(others),
             "chapters": expected.chapter_count,
-            "sound_offsets_s": [float(offset) for offset in offsets],
+            "sound_offsets_s": [float(one.first_s or 0) for one in streams if one.stream.type == "audio"],
         }
 
-    def _compare_header(self, video: Any) -> None:
+    def _compare_header(self, video: Any) -> Iterator[Difference]:
         encode = self._expected.encode
         context = video.codec_context
-        self._demand("codec", context.codec.canonical_name, encode.encoder.codec)
-        self._demand("size", f"{context.width}x{context.height}", f"{encode.width}x{encode.height}")
-        self._compare_aspect(video)
+        yield from _different("codec", context.codec.canonical_name, encode.encoder.codec)
+        yield from _different("size", f"{context.width}x{context.height}", f"{encode.width}x{encode.height}")
+        # Matroska keeps the pixel aspect as a display size in whole pixels
+        aspect = exact_fraction(video.sample_aspect_ratio) or Fraction(1)
+        if abs(aspect / encode.sample_aspect - 1) > Fraction(1, min(encode.width, encode.height)):
+            yield Difference(what="pixel aspect", found=str(aspect), promised=str(encode.sample_aspect))
         tags = encode.tags
-        self._demand("colour matrix", int(context.colorspace), tags.matrix)
-        self._demand("colour primaries", int(context.color_primaries), tags.primaries)
-        self._demand("transfer", int(context.color_trc), tags.transfer)
+        yield from _different("colour matrix", int(context.colorspace), tags.matrix)
+        yield from _different("colour primaries", int(context.color_primaries), tags.primaries)
+        yield from _different("transfer", int(context.color_trc), tags.transfer)
         if tags.full_range is not None and not encode.encoder.limited_range_only:
-            self._demand("full range", _RANGES[int(context.color_range)], tags.full_range)
+            yield from _different("full range", _RANGES[int(context.color_range)], tags.full_range)
 
-    def _read_rotation(self) -> int:
-        """Display rotation of the first picture, which must be decodable: degrees counter-clockwise, 0 to 359."""
+    def _compare_picture(self) -> Iterator[Difference]:
+        """What the first picture itself says, which must be decodable: rotation, and colours where it has tags."""
         # opened anew: seeking back would skip packets before time 0
         with open_container(self._path) as container:
-            video = next(stream for stream in container.streams.video if not _is_attached_pic(stream))
+            video = next(stream for stream in container.streams.video if not is_attached_pic(stream))
             picture = next(container.decode(video), None)
         if picture is None:
-            self._fail("pictures that can be decoded", "none", "the first")
-        return int(picture.rotation) % 360
+            yield Difference(what="pictures that can be decoded", found="none", promised="the first")
+            return
+        yield from _different("rotation", int(picture.rotation) % 360, self._expected.rotation_deg % 360)
+        tags = self._expected.encode.tags
+        for what, found, promised in (
+            ("matrix", int(picture.colorspace), tags.matrix),
+            ("primaries", int(picture.color_primaries), tags.primaries),
+            ("transfer", int(picture.color_trc), tags.transfer),
+        ):
+            if found != UNSPECIFIED:
+                yield from _different(f"{what} of the first picture", found, promised)
 
-    def _compare_aspect(self, video: Any) -> None:
-        """Pixel aspect; Matroska keeps it as a display size in whole pixels."""
+    def _compare_light(self) -> Iterator[Difference]:
+        """Mastering display and content light, where the encoder can write them."""
         encode = self._expected.encode
-        found = exact_fraction(video.sample_aspect_ratio) or Fraction(1)
-        if abs(found / encode.sample_aspect - 1) > Fraction(1, min(encode.width, encode.height)):
-            self._fail("pixel aspect", str(found), str(encode.sample_aspect))
+        display = encode.mastering_display if encode.encoder.mastering_param else ""
+        light = encode.content_light if encode.encoder.light_param else ""
+        if not display and not light:
+            return
+        try:
+            video = probe_media(self._path).video
+        except MediaError as exc:
+            yield Difference(what="the film", found=str(exc), promised="one that can be decoded")
+            return
+        for what, found, promised in (
+            ("mastering display", video.mastering_display, display),
+            ("content light", video.content_light, light),
+        ):
+            if promised and not _is_close(found, promised):
+                yield Difference(what=what, found=found or "none", promised=promised)
 
-    def _compare_streams(self, others: list[Any]) -> None:
-        found = Counter(_describe_stream(stream) for stream in others if stream.type != "data")
-        promised = Counter(replace(stream, title=None) for stream in self._expected.streams)
-        for stream, count in (promised - found).items():
-            self._fail(
-                f"{stream.kind} streams with codec {stream.codec or '-'} and language {stream.language or '-'}",
-                str(found[stream]),
-                str(found[stream] + count),
-            )
-        for stream in found - promised:
-            self._fail(
-                f"{stream.kind} streams with codec {stream.codec or '-'} and language {stream.language or '-'}",
-                str(found[stream]),
-                str(promised[stream]),
-            )
-        self._compare_titles(others)
-
-    def _compare_titles(self, others: list[Any]) -> None:
-        """Titles of streams that are otherwise alike, in the order of the streams."""
-        for promised in dict.fromkeys(replace(stream, title=None) for stream in self._expected.streams):
-            wanted = [s.title for s in self._expected.streams if replace(s, title=None) == promised]
-            found = [
-                stream.metadata.get("title") or stream.metadata.get("name", "")
-                for stream in others
-                if stream.type != "data" and _describe_stream(stream) == promised
-            ]
-            for title, wish in zip(found, wanted, strict=True):
-                if wish is not None:
-                    self._demand(f"title of a {promised.kind} stream", repr(title), repr(wish))
-
-    def _read_times(self, video: Any, sounds: list[int]) -> tuple[list[Fraction], dict[int, Fraction]]:
-        """Times of all pictures in display order, and of the first packet of each sound track."""
-        units = {stream.index: to_fraction(stream.time_base) for stream in self._container.streams}
+    def _read_times(self, video: Any) -> _Times:
+        units = {stream.index: to_fraction(stream.time_base) for stream in self._container.streams if stream.time_base}
         pictures: list[Fraction] = []
-        starts: dict[int, Fraction] = {}
-        wanted = [self._container.streams[index] for index in (video.index, *sounds)]
+        firsts: dict[int, Fraction] = {}
+        lasts: dict[int, Fraction] = {}
+        timeless = set()
+        timed = [one for one in self._container.streams if one.type in {"video", "audio", "subtitle"}]
+        wanted = [one for one in timed if not is_attached_pic(one)]
         for packet in self._container.demux(wanted):
             index = packet.stream.index
-            if not packet.size:
+            if not packet.size or is_silence(packet.stream, packet):
                 continue
             if packet.pts is None:
-                self._fail("a time for every packet", f"none in stream {index}", "one")
+                timeless.add(index)
+                continue
             time = packet.pts * units[index]
             if index == video.index:
                 pictures.append(time)
             else:
-                starts[index] = min(time, starts.get(index, time))
-        return sorted(pictures), starts
+                firsts.setdefault(index, time)
+                lasts[index] = max(time, lasts.get(index, time))
+        return _Times(sorted(pictures), firsts, lasts, frozenset(timeless))
 
-    def _compare_times(self, times: list[Fraction]) -> None:
+    def _compare_times(self, times: list[Fraction]) -> Iterator[Difference]:
         expected = self._expected
-        self._demand("frames", len(times), len(expected.pts))
+        yield from _different("frames", len(times), len(expected.pts))
+        if not times:
+            return
         unit = expected.encode.time_base
         is_rounded = expected.container == "mkv"
         first_s = expected.pts[0] * unit
         # all times move by whole seconds, if at all (see mux): then each is rounded to the tick that is nearest to it
         moved_s = round(times[0] - first_s)
         is_known = abs(times[0] - first_s - moved_s) <= _MATROSKA_TICK_S / 2
-        for index, (time, pts) in enumerate(zip(times, expected.pts, strict=True)):
+        for index, (time, pts) in enumerate(zip(times, expected.pts, strict=False)):
             found, promised = time - times[0], (pts - expected.pts[0]) * unit
             if not is_rounded:
                 is_right = found == promised
@@ -180,19 +227,24 @@ class _Comparison:
             else:
                 is_right = abs(found - promised) < _MATROSKA_TICK_S
             if not is_right:
-                self._fail(f"frame {index}: time after the first", _ms(found), _ms(promised))
+                yield Difference(what=f"frame {index}: time after the first", found=ms(found), promised=ms(promised))
+                break
         duration = self._container.duration
         if duration is not None and Fraction(duration, 1_000_000) < times[-1] - times[0]:
-            self._fail("duration", f"{duration / 1e6:.3f} s", f"at least {float(times[-1] - times[0]):.3f} s")
+            at_least = f"at least {float(times[-1] - times[0]):.3f} s"
+            yield Difference(what="duration", found=f"{duration / 1e6:.3f} s", promised=at_least)
 
-    def _demand(self, what: str, found: object, promised: object) -> None:
-        if found != promised:
-            self._fail(what, str(found), str(promised))
 
-    def _fail(self, what: str, found: str, promised: str) -> NoReturn:
-        raise VerificationFailed(
-            f"{self._path} is not what was promised: {what}: {found}, not {promised}", path=self._path, hint=_HINT
-        )
+def _different(what: str, found: object, promised: object) -> Iterator[Difference]:
+    if found != promised:
+        yield Difference(what=what, found=str(found), promised=str(promised))
+
+
+def _is_close(found: str, promised: str) -> bool:
+    numbers = [[int(number) for number in re.findall(r"\d+", text)] for text in (found, promised)]
+    return len(numbers[0]) == len(numbers[1]) and all(
+        abs(one - two) <= _HDR_STEPS for one, two in zip(*numbers, strict=True)
+    )
 
 
 def _verify_pictures(folder: Path, expected: Expected) -> dict[str, Any]:
@@ -217,23 +269,3 @@ def _verify_pictures(folder: Path, expected: Expected) -> dict[str, Any]:
             f"{first} is {picture.width}x{picture.height}, not {encode.width}x{encode.height}", path=folder, hint=_HINT
         )
     return {"frames": len(names), "streams": 1}
-
-
-def _describe_stream(stream: Any) -> ExpectedStream:
-    context = stream.codec_context
-    return ExpectedStream(
-        kind=stream.type,
-        codec=context.codec.canonical_name if context is not None else "",
-        language=plain_language(stream.metadata.get("language", "")),
-        is_attached_pic=_is_attached_pic(stream),
-    )
-
-
-def _is_attached_pic(stream: Any) -> bool:
-    import av
-
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
-
-
-def _ms(value: Fraction) -> str:
-    return f"{float(value) * 1000:.3f} ms"
