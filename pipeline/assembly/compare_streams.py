@@ -93,7 +93,8 @@ def compare_others(found: Sequence[FoundStream], expected: Expected) -> Iterator
     for kind in ("video", "audio", "subtitle"):
         theirs = [one for one in found if one.stream.type == kind and not is_attached_pic(one.stream)]
         wanted = [one for one in expected.streams if one.kind == kind and not one.is_attached_pic]
-        is_alone = not any("default" in (one.dispositions or ()) for one in wanted)
+        # of the videos, the film is the first
+        is_alone = kind != "video" and not any("default" in (one.dispositions or ()) for one in wanted)
         for number, (one, promise) in enumerate(zip(theirs, wanted, strict=True)):
             name = f"{kind} stream {number}" if kind != "audio" else f"sound track {number}"
             if one.identity != promise.identity:
