@@ -17,6 +17,7 @@ from pipeline.errors import MediaError, OutputError
 from pipeline.graph.stop import StopToken
 from pipeline.inputs.find import Jobs, find_jobs
 from pipeline.inputs.job import Job
+from pipeline.inputs.pictures import list_pictures
 from pipeline.inputs.watch import Watch
 from pipeline.jobs.order import FilmOrder
 from pipeline.journal import FinishedIndex, wish_digest
@@ -208,6 +209,6 @@ def _watched(config: Config, *, display: Display) -> Iterator[Job | None]:
 def _size_of(job: Job) -> int:
     """Bytes of a film; 0 if it cannot be asked."""
     try:
-        return 0 if job.source is None else job.source.stat().st_size
+        return 0 if job.source is None else sum(path.stat().st_size for path in list_pictures(job.source))
     except OSError:
         return 0

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from engines import ModelSpec
 from pipeline.config import Config
+from pipeline.config.models import EncodeSection
 from pipeline.encode import EncoderChoice, EncodeSpec, check_encoder, choose_encoder, describe_losses
 from pipeline.errors import ConfigError
 from pipeline.frames import MediaInfo
 from pipeline.sizes import choose_output_size
 
 
-def plan_encoding(config: Config, info: MediaInfo, *, model: ModelSpec) -> tuple[EncodeSpec, str]:
+def plan_encoding(
+    config: Config, info: MediaInfo, *, model: ModelSpec, encode: EncodeSection | None = None
+) -> tuple[EncodeSpec, str]:
     """Choose encoder, size and sample format, and try them on the encoder.
 
     With ``encode.kind: auto`` an encoder in hardware must take the config's own settings, hold as much of the film as
@@ -20,6 +23,7 @@ def plan_encoding(config: Config, info: MediaInfo, *, model: ModelSpec) -> tuple
         config: The run.
         info: The film.
         model: Its network, for the size where none is asked for.
+        encode: What is asked of the encoder; None: the config's ``encode``.
 
     Returns:
         How to encode, and one line that says why so.
@@ -29,6 +33,7 @@ def plan_encoding(config: Config, info: MediaInfo, *, model: ModelSpec) -> tuple
         SetupError: The encoder is missing or does not work here; says what can be used.
     """
     video, scale = info.video, config.scale
+    wish = encode or config.encode
 
     def specify(choice: EncoderChoice) -> EncodeSpec:
         height, width = choose_output_size(
@@ -50,27 +55,27 @@ def plan_encoding(config: Config, info: MediaInfo, *, model: ModelSpec) -> tuple
             time_base=video.time_base,
             average_rate=video.average_rate,
             sample_aspect=video.sample_aspect,
-            quality=config.encode.quality,
-            preset=config.encode.preset,
-            options=dict(config.encode.options),
-            threads=config.encode.threads,
+            quality=wish.quality,
+            preset=wish.preset,
+            options=dict(wish.options),
+            threads=wish.threads,
             mastering_display=video.mastering_display,
             content_light=video.content_light,
         )
 
     def try_out(choice: EncoderChoice) -> None:
-        encode = specify(choice)
-        losses = describe_losses(encode)
-        if losses and config.encode.kind == "auto" and choice.spec.is_hardware:
+        spec = specify(choice)
+        losses = describe_losses(spec)
+        if losses and wish.kind == "auto" and choice.spec.is_hardware:
             raise ConfigError(losses)  # speed is no reason to lose what software keeps
-        check_encoder(encode)
+        check_encoder(spec)
 
     choice = choose_encoder(
-        config.encode.kind,
-        codec=config.encode.codec,
+        wish.kind,
+        codec=wish.codec,
         source=video.format,
-        bit_depth=config.encode.bit_depth,
-        chroma=config.encode.chroma,
+        bit_depth=wish.bit_depth,
+        chroma=wish.chroma,
         trial=try_out,
     )
     return specify(choice), choice.reason

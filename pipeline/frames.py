@@ -238,6 +238,16 @@ class StreamEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Crop:
+    """What of a decoded image is not shown because its container says so: pixels at each edge."""
+
+    left: int = 0
+    right: int = 0
+    top: int = 0
+    bottom: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VideoTrack:
     """The film's main video stream."""
 
@@ -264,6 +274,11 @@ class VideoTrack:
     sample_aspect: Fraction = Fraction(1)
     rotation_deg: int = 0
     """Counter-clockwise display rotation of the display matrix, degrees."""
+    is_mirrored: bool = False
+    """Whether the picture is shown mirrored left to right, after that rotation."""
+    crop: Crop = field(default_factory=Crop)
+    """What the container cuts off decoded images to get ``height`` and ``width``; the codec's own cropping is done by
+    its decoder."""
     is_interlaced: bool = False
     """Flagged so in one of the first frames."""
     fields: FieldFindings | None = None
@@ -277,6 +292,16 @@ class VideoTrack:
     here writes it."""
 
     @property
+    def decoded_height(self) -> int:
+        """Height of the images that the decoder gives, before ``crop``."""
+        return self.height + self.crop.top + self.crop.bottom
+
+    @property
+    def decoded_width(self) -> int:
+        """Width of the images that the decoder gives, before ``crop``."""
+        return self.width + self.crop.left + self.crop.right
+
+    @property
     def frame_count_estimated(self) -> int | None:
         """Frames, from the header or from duration and rate; None if neither is known."""
         if self.frame_count_from_header:
@@ -284,6 +309,22 @@ class VideoTrack:
         if self.duration_s and self.average_rate:
             return max(1, round(self.duration_s * self.average_rate))
         return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureSet:
+    """The pictures that a film is made of: one, or the frames of a sequence."""
+
+    files: tuple[Path, ...]
+    """In order."""
+    is_single: bool
+    """Whether it is a picture by itself, which becomes a picture."""
+    has_alpha: bool = False
+    is_grey: bool = False
+    profile: bytes = b""
+    """ICC colour profile of the first; empty if it has none."""
+    is_paired: bool = False
+    """Whether each picture leaves the decoder as two frames: its colours, then its alpha as a grey picture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,3 +344,5 @@ class MediaInfo:
     chapter_count: int = 0
     guesses: tuple[str, ...] = field(default=())
     """What was unspecified and how it was resolved, one sentence each."""
+    pictures: PictureSet | None = None
+    """Where it is no film in a file; its other properties are then those of a film that these are the frames of."""

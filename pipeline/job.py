@@ -20,6 +20,7 @@ from engines.build_options import BuildListener
 from pipeline.assembly.expected import Expected
 from pipeline.assembly.ffmpeg import find_ffmpeg
 from pipeline.assembly.mux import assemble, write_pictures
+from pipeline.assembly.named_pictures import verify_named_pictures, write_named_pictures
 from pipeline.assembly.verify import verify_output
 from pipeline.attempts import run_attempts
 from pipeline.decode.synthetic import CONTAINER as SYNTHETIC_CONTAINER
@@ -28,6 +29,7 @@ from pipeline.graph.metrics import GraphSnapshot, Verdict, find_bottleneck
 from pipeline.graph.stop import StopToken
 from pipeline.journal import wish_digest
 from pipeline.keeping import JobStopped, KeepTerms, KeptFrames, KeptWork, open_kept_work
+from pipeline.picture_plan import picture_form
 from pipeline.plan import JobPlan
 from pipeline.preflight import check_paths, make_output_folder
 from pipeline.run_terms import RunTerms, UpscaledFilm
@@ -177,17 +179,24 @@ def _finished_before(plan: JobPlan, *, frame_count: int, started_s: float) -> Jo
 def _assemble(work: KeptWork, film: UpscaledFilm, *, stop: StopToken, progress: _Progress) -> dict[str, Any]:
     """Make the whole result in the work folder, verify it there, and move it to its name."""
     plan, segments = work.plan, film.segments
-    finished = work.work / f"result.{plan.container}"
-    if plan.container == "png":
+    form = picture_form(plan)
+    is_single = plan.container == "picture"
+    finished = work.work / f"result.{'png' if is_single else plan.container}"
+    if form is not None:
+        write_named_pictures(segments, form=form, out=finished, is_single=is_single)
+    elif plan.container == "png":
         write_pictures(segments, out=finished)
     else:
         assert plan.streams is not None
-        source = plan.info if plan.info.path.exists() else None
+        source = plan.info if plan.info.path.is_file() else None
         assemble(segments, source=source, plan=plan.streams, encode=plan.encode, out=finished, stop=stop)
     stop.raise_if_aborted()
     progress.enter("verifying")
     try:
-        verified = _verify(finished, plan, film, stop=stop)
+        if form is not None:
+            verified = verify_named_pictures(finished, form, is_single=is_single)
+        else:
+            verified = _verify(finished, plan, film, stop=stop)
     except VerificationFailed as exc:
         raise keep_failed(exc, finished, output=plan.output) from exc
     stop.raise_if_aborted()
@@ -206,7 +215,7 @@ def _verify(finished: Path, plan: JobPlan, film: UpscaledFilm, *, stop: StopToke
     segments, mode = film.segments, plan.config.output.verify
     verified = verify_output(finished, Expected.of(plan, segments))
     is_computed = plan.info.container == SYNTHETIC_CONTAINER
-    if mode == "off" or not (is_computed or plan.info.path.exists()):
+    if mode == "off" or not (is_computed or plan.info.path.is_file()):
         return verified
     from pipeline.verify.check import CheckTerms, check_pictures, require_pictures
 

@@ -92,8 +92,11 @@ def _run_lanes(
         lanes: list[tuple[Stage, ...]] = []
         pools: list[Pool] = []
         for _ in range(plan.lanes):
-            transforms = stack.enter_context(open_transforms(plan, shared.open_lane()))
-            source = LaneSource(planned_decoder(plan, index=index, transforms=transforms), schedule=schedule)
+            transforms = stack.enter_context(
+                open_transforms(plan, shared.open_lane(), open_gpu=terms.instruments.open_gpu)
+            )
+            opener = terms.instruments.decoder(planned_decoder(plan, index=index, transforms=transforms))
+            source = LaneSource(opener, schedule=schedule)
             sink = _sink(plan, terms, transforms, complaint=lambda: schedule.complaint)
             sinks.append(sink)
             lanes.append((source, transforms.tiler, transforms.upscaler, transforms.stitcher, sink))
@@ -137,9 +140,9 @@ def _run_whole(
         before_s: For ``graph_s``: time in which frames flowed before.
     """
     single = replace(plan, lanes=1)
-    with open_transforms(single, runner) as transforms:
+    with open_transforms(single, runner, open_gpu=terms.instruments.open_gpu) as transforms:
         source = RestSource(
-            planned_decoder(single, transforms=transforms),
+            terms.instruments.decoder(planned_decoder(single, transforms=transforms)),
             segment_frames=plan.segment_frames,
             done=done,
             stop=terms.stop,
@@ -178,6 +181,7 @@ def _run(
 ) -> GraphSnapshot:
     run = plan.config.run
     done_before = sum(segment.frame_count for segment in done)
+    lanes = terms.instruments.stages(lanes)
     try:
         return run_graph(
             lanes[0],
@@ -192,6 +196,7 @@ def _run(
             stall_timeout_s=plan.stall_timeout_s,
             join_deadline_s=run.join_deadline_s,
             time_base=plan.info.video.time_base,
+            tracer=terms.instruments.tracer,
         )
     except GraphFailed as exc:
         if all(isinstance(member, Aborted) for member in exc.exceptions):  # a source that saw it before the graph did
@@ -255,12 +260,12 @@ def _discard(segments: Iterable[CommittedSegment], terms: RunTerms) -> None:
 
 
 def _index_of(plan: JobPlan) -> FrameIndex | None:
-    """Where the frames of a film are; None for a computed one, whose decoder needs no index.
+    """Where the frames of a film are; None for a computed one and for pictures, whose decoders need no index.
 
     Raises:
         MediaError: The file can no longer be read.
     """
-    if plan.info.container == SYNTHETIC_CONTAINER:
+    if plan.info.container == SYNTHETIC_CONTAINER or plan.info.pictures is not None:
         return None
     from pipeline.decode.frame_index import build_frame_index
 

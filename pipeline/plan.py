@@ -25,7 +25,9 @@ from pipeline.engine import ModelFile, choose_engine, find_network, list_model_f
 from pipeline.errors import ConfigError
 from pipeline.frames import MediaInfo
 from pipeline.inputs.output_names import place_output
+from pipeline.inputs.pictures import is_picture_source, is_sequence
 from pipeline.lane_plan import plan_lanes
+from pipeline.picture_plan import plan_pictures
 from pipeline.pool_plan import PoolPlan, plan_pools
 from pipeline.probe import probe_media
 from pipeline.seen import SeenChoice, choose_seen
@@ -60,7 +62,7 @@ class JobPlan:
     encode: EncodeSpec
     encoder_reason: str
     container: str
-    """``mkv``, ``mp4``, ``mov``; ``png`` for a folder of pictures; empty if nothing is written."""
+    """``mkv``, ``mp4``, ``mov``; ``png`` for a folder of pictures, ``picture`` for one; empty if nothing is written."""
     streams: StreamPlan | None
     """What happens to the other streams; None if the output has none (pictures, null)."""
     output: Path
@@ -213,6 +215,10 @@ def probe_film(config: Config, path: Path | None) -> MediaInfo:
     """
     if path is None:
         return probe_synthetic(config.decode.synthetic)
+    if is_picture_source(path) or is_sequence(path):
+        from pipeline.decode.images import probe_images
+
+        return probe_images(path, rate=config.input.image_rate)
     info = probe_media(path)
     if config.decode.field_order == "progressive":
         return info
@@ -239,17 +245,18 @@ def plan_film(config: Config, info: MediaInfo) -> JobPlan:
         SetupError: The encoder is missing.
     """
     fields = plan_fields(config.decode, info, findings=info.video.fields)
-    info = fields.info
+    pictures = plan_pictures(config, fields.info)
+    info = pictures.info
     video = info.video
     model = find_network(config.infer)
     backend = choose_engine(config.infer, model=model)
     frames = choose_frames_place(config.run.frames_on, backend=backend)
     limits = limit_tiles(config, model=model, backend=backend)
-    encode, encoder_reason = plan_encoding(config, info, model=model)
+    encode, encoder_reason = plan_encoding(config, info, model=model, encode=pictures.encode)
     height, width = encode.height, encode.width
     container = choose_container(config.output.container, info=info, encoder=encode.encoder)
     streams = None
-    if container not in {"", "png"}:
+    if container not in {"", "png", "picture"}:
         leave_out = config.output.unheld_streams == "drop"
         streams = plan_streams(info, container=container, encoder=encode.encoder, leave_out_unheld=leave_out)
         if streams.problems:
@@ -261,7 +268,9 @@ def plan_film(config: Config, info: MediaInfo) -> JobPlan:
     draft = JobPlan(
         config=config,
         info=info,
-        decoder=choose_film_decoder(config.decode.kind, fields.coded, frames=frames, backend=backend),
+        decoder=choose_film_decoder(
+            config.decode.kind, fields.coded if info.pictures is None else info, frames=frames, backend=backend
+        ),
         model=model,
         model_files=list_model_files(model),
         backend=backend,
@@ -281,6 +290,7 @@ def plan_film(config: Config, info: MediaInfo) -> JobPlan:
         seen=choose_seen(config.infer.hdr, video),
         warnings=(
             *fields.warnings,
+            *pictures.warnings,
             *describe_hdr_losses(video, encode),
             *describe_losses(encode),
             *(() if streams is None else streams.warnings),

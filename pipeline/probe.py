@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+    from pipeline.decode.display_area import DisplayArea
+
 PROBED_FRAMES = 3
 """Frames decoded to see whether a film is interlaced: the first may be flagged progressive in a field-coded stream."""
 
@@ -60,6 +62,7 @@ def probe_media(path: Path) -> MediaInfo:
         MediaError: It does not exist, is a folder, empty, or unreadable.
     """
     from pipeline.decode.container import open_media
+    from pipeline.decode.display_area import read_display_area
 
     with open_media(path) as container:
         if container.format.name == "tty":
@@ -89,11 +92,12 @@ def probe_media(path: Path) -> MediaInfo:
                 path=path,
                 hint="convert it with ffmpeg to yuv420p or yuv420p10le and BT.709, and upscale the result",
             )
+        area = read_display_area(first, words.crop)
         sample_format, guesses = resolve_format(
             tags,
             pixel_format=first.format.name,
-            height=first.height,
-            width=first.width,
+            height=area.height,
+            width=area.width,
             codec=stream.codec_context.codec.canonical_name,
         )
         return MediaInfo(
@@ -102,10 +106,10 @@ def probe_media(path: Path) -> MediaInfo:
             size_bytes=path.stat().st_size,
             start_s=_start_s(container),
             duration_s=container.duration / 1_000_000 if container.duration else None,
-            video=_describe_video(container, stream, frames, tags, sample_format, words=words),
+            video=_describe_video(container, stream, frames, tags, sample_format, words=words, area=area),
             streams=tuple(_describe_stream(entry) for entry in container.streams),
             chapter_count=len(container.chapters()),
-            guesses=guesses,
+            guesses=(*guesses, *area.guesses),
         )
 
 
@@ -183,6 +187,7 @@ def _describe_video(
     sample_format: SampleFormat,
     *,
     words: StreamWords,
+    area: DisplayArea,
 ) -> VideoTrack:
     from pipeline.decode.container import exact_fraction
     from pipeline.decode.sidedata import content_light_text, mastering_display_text
@@ -197,8 +202,8 @@ def _describe_video(
     return VideoTrack(
         index=stream.index,
         codec=stream.codec_context.codec.canonical_name,
-        height=first.height,
-        width=first.width,
+        height=area.height,
+        width=area.width,
         pixel_format=first.format.name,
         format=sample_format,
         tags=tags,
@@ -208,7 +213,9 @@ def _describe_video(
         duration_s=duration_s,
         frame_count_from_header=stream.frames or _frame_count_tag(stream),
         sample_aspect=exact_fraction(stream.sample_aspect_ratio) or Fraction(1),
-        rotation_deg=first.rotation,
+        rotation_deg=area.orientation.rotation_deg,
+        is_mirrored=area.orientation.is_mirrored,
+        crop=area.crop,
         is_interlaced=any(frame.interlaced_frame for frame in frames),
         mastering_display=mastering_display_text(_side_data(frames, "MASTERING_DISPLAY_METADATA")),
         content_light=content_light_text(_side_data(frames, "CONTENT_LIGHT_LEVEL")),
@@ -218,10 +225,11 @@ def _describe_video(
 
 def _side_data(frames: list[VideoFrame], kind: str) -> bytes:
     """Side data of the first frame that has it, by libav's name; empty if none has."""
+    from pipeline.decode.sidedata import read_side_data
+
     for frame in frames:
-        side_data: Any = frame.side_data  # looked up, for iterating gives entries in PyAV 18 and kinds in 19
-        if (entry := side_data.get(kind)) is not None:
-            return bytes(entry)
+        if content := read_side_data(frame, kind):
+            return content
     return b""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.graph.metrics import GraphSnapshot
 from pipeline.graph.stop import StopToken
+from pipeline.instruments import Instruments
 from pipeline.segments import CommittedSegment
 
 
@@ -31,6 +32,8 @@ class RunTerms:
     """Called with every segment as soon as it is on disk, in the thread of the lane that made it, several at once."""
     on_discarded: Callable[[CommittedSegment], None] = _ignore
     """Called in the calling thread with a segment that is not the film's after all, once its file is gone."""
+    instruments: Instruments = field(default_factory=Instruments)
+    """What a tool measures the run with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

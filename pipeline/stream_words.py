@@ -5,15 +5,18 @@ libav's description of a file, at its verbose log level, reads::
     Stream #0:1[0x1](eng): Video: hevc (Main 10), yuv420p10le(tv, bt2020nc/..., topleft), 96x64 ...
       Side data:
         DOVI configuration record: version: 1.0, profile: 8, level: 1, ..., compatibility id: 1, compression: 0
+        Frame Cropping: 8/16/4/10
+
+The four numbers of the last line are left, right, top and bottom. Source: libavformat/dump.c.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline.frames import ChromaLocation
+from pipeline.frames import ChromaLocation, Crop
 from pipeline.tags import CHROMA_LOCATIONS
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 _DOLBY_VISION = re.compile(
     r"DOVI configuration record:.*?\bprofile: (?P<profile>\d+),.*?compatibility id: (?P<base>\d+)"
 )
+_CROPPING = re.compile(r"Frame Cropping: (?P<left>\d+)/(?P<right>\d+)/(?P<top>\d+)/(?P<bottom>\d+)")
 _STREAM = re.compile(r"\s*Stream #0:(?P<index>\d+)\D.*?(?:Video:(?P<properties>.*))?$")
 
 
@@ -47,6 +51,8 @@ class StreamWords:
     """None if it is not said."""
     dolby_vision: DolbyVision | None = None
     """None if the container has no configuration record for the stream."""
+    crop: Crop = field(default_factory=Crop)
+    """What the container (Matroska's PixelCrop, MP4's clap) cuts off; libav's decoders leave that to their caller."""
 
 
 def read_stream_words(container: InputContainer, *, index: int) -> StreamWords:
@@ -61,6 +67,7 @@ def read_stream_words(container: InputContainer, *, index: int) -> StreamWords:
     lines = _describe(container)
     location: ChromaLocation | None = None
     dolby_vision: DolbyVision | None = None
+    crop = Crop()
     is_ours = False
     for line in lines:
         if stream := _STREAM.match(line):
@@ -70,7 +77,9 @@ def read_stream_words(container: InputContainer, *, index: int) -> StreamWords:
                 location = next((place for place in CHROMA_LOCATIONS.values() if place in words), None)
         elif is_ours and (record := _DOLBY_VISION.search(line)):
             dolby_vision = DolbyVision(profile=int(record["profile"]), base_layer=int(record["base"]))
-    return StreamWords(chroma_location=location, dolby_vision=dolby_vision)
+        elif is_ours and (cropping := _CROPPING.search(line)):
+            crop = Crop(**{edge: int(value) for edge, value in cropping.groupdict().items()})
+    return StreamWords(chroma_location=location, dolby_vision=dolby_vision, crop=crop)
 
 
 def _describe(container: Any) -> list[str]:

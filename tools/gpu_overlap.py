@@ -33,6 +33,8 @@ class Span:
     stop_s: float
     is_on_host: bool = False
     """Work of the processor, on the host's clock."""
+    bytes: int = 0
+    """That a copy moved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +172,7 @@ def one_after_the_other(spans: Iterable[Span]) -> list[Span]:
                 start_s=start_s,
                 stop_s=span.stop_s,
                 is_on_host=span.is_on_host,
+                bytes=span.bytes,
             )
         )
     return ordered

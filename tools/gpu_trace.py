@@ -78,6 +78,7 @@ class _Enqueued:
     asked_s: float
     start: TimedEvent
     stop: TimedEvent
+    bytes: int
 
 
 class Trace:
@@ -111,13 +112,14 @@ class Trace:
         if self._place is not None:
             self._place.advance()
 
-    def time(self, kind: str, stream: Stream, enqueue: Callable[[], Any]) -> Any:
+    def time(self, kind: str, stream: Stream, enqueue: Callable[[], Any], *, bytes: int = 0) -> Any:
         """Enqueue something between two events; what no stage asks for, without.
 
         Args:
             kind: What it is called; in the decoder's thread, ``surface`` stands before it.
             stream: Where it goes.
             enqueue: Puts it there.
+            bytes: That a copy moves.
 
         Returns:
             What ``enqueue`` gives.
@@ -132,7 +134,9 @@ class Trace:
         stop.record(stream)
         kind = f"surface {kind}" if place.stage == "decode" else kind
         self._enqueued.append(
-            _Enqueued(kind=kind, lane=place.lane, frame=place.frame, asked_s=asked_s, start=start, stop=stop)
+            _Enqueued(
+                kind=kind, lane=place.lane, frame=place.frame, asked_s=asked_s, start=start, stop=stop, bytes=bytes
+            )
         )
         return result
 
@@ -195,6 +199,7 @@ class Trace:
             frame=item.frame,
             start_s=min(max(item.start.seconds_since(self._base), asked_s), stop_s),
             stop_s=stop_s,
+            bytes=item.bytes,
         )
 
     def _meet(self) -> tuple[TimedEvent, float, float]:

@@ -26,19 +26,19 @@ class TracedStream:
 
     def upload(self, source: Any, pointer: int) -> None:
         """See ``engines.gpu.Stream``."""
-        self.time("upload", lambda: self.inner.upload(source, pointer))
+        self.time("upload", lambda: self.inner.upload(source, pointer), bytes=source.nbytes)
 
     def download(self, pointer: int, target: Any) -> None:
         """See ``engines.gpu.Stream``."""
-        self.time("download", lambda: self.inner.download(pointer, target))
+        self.time("download", lambda: self.inner.download(pointer, target), bytes=target.nbytes)
 
     def copy(self, source: int, target: int, *, bytes: int) -> None:
         """See ``engines.gpu.Stream``."""
-        self.time("copy", lambda: self.inner.copy(source, target, bytes=bytes))
+        self.time("copy", lambda: self.inner.copy(source, target, bytes=bytes), bytes=bytes)
 
-    def time(self, kind: str, enqueue: Callable[[], Any]) -> Any:
+    def time(self, kind: str, enqueue: Callable[[], Any], *, bytes: int = 0) -> Any:
         """See `Trace.time`; a graph that is being recorded takes no times."""
-        return enqueue() if self._is_capturing else self._trace.time(kind, self.inner, enqueue)
+        return enqueue() if self._is_capturing else self._trace.time(kind, self.inner, enqueue, bytes=bytes)
 
     def record(self) -> Event:
         """See ``engines.gpu.Stream``."""

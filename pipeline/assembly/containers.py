@@ -57,15 +57,17 @@ def choose_container(wanted: str, *, info: MediaInfo, encoder: EncoderSpec) -> s
         encoder: What writes the video.
 
     Returns:
-        ``mkv``, ``mp4`` or ``mov``; ``png`` for a folder of pictures; empty if nothing is written. ``auto`` is the
-        source's own where that is mp4 or mov and holds all streams, else mkv, else what the encoder's codec is at home
-        in.
+        ``mkv``, ``mp4`` or ``mov``; ``png`` for a folder of pictures, ``picture`` for one; empty if nothing is written.
+        ``auto`` is the source's own where that is mp4 or mov and holds all streams, else mkv, else what the encoder's
+        codec is at home in.
 
     Raises:
         ConfigError: The named container cannot hold the encoder's codec.
     """
     if encoder.product == "nothing":
         return ""
+    if info.pictures is not None and info.pictures.is_single:
+        return "picture"
     if encoder.product == "pictures":
         if wanted != "auto":
             raise ConfigError(

@@ -65,6 +65,7 @@ class Expected:
     """All others. Of each kind in the order of the file, except covers and attachments."""
     chapter_count: int = 0
     rotation_deg: int = 0
+    is_mirrored: bool = False
 
     @classmethod
     def of(cls, plan: JobPlan, segments: Sequence[CommittedSegment]) -> Expected:
@@ -80,7 +81,7 @@ class Expected:
         pts = tuple(time for segment in segments for time in segment.pts)
         return expected_of_source(
             plan.info,
-            streams=plan.streams if plan.info.path.exists() else None,
+            streams=plan.streams if plan.info.path.is_file() else None,
             encode=plan.encode,
             container=plan.container,
             pts=pts,
@@ -127,6 +128,7 @@ def expected_of_source(
         ),
         chapter_count=info.chapter_count,
         rotation_deg=info.video.rotation_deg,
+        is_mirrored=info.video.is_mirrored,
     )
 
 

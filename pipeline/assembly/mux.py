@@ -126,12 +126,12 @@ def _arguments(
     """ffmpeg's arguments, as ffmpeg-python makes them, and the few that it has no words for."""
     import ffmpeg
 
-    rotation = {"display_rotation:v:0": source.video.rotation_deg} if source and source.video.rotation_deg else {}
+    turn = {} if source is None else _turn_options(source)
     pipe = ffmpeg.input(
         "pipe:0",
         f=pipe_format(encode),
         itsoffset=_seconds(clock.pipe_offset_s),
-        **rotation,
+        **turn,
     )
     streams = [pipe["v:0"]]
     options: dict[str, Any] = {"copyts": None, "c:0": "copy"}
@@ -165,6 +165,15 @@ def _arguments(
     arguments = [*arguments[:-1], *_tag_arguments(tags), *titles, *attach, arguments[-1]]
     names = {_RESULT: _url(out)} | ({} if source is None else {_FILM: _url(source.path)})
     return [names.get(argument, argument) for argument in arguments]
+
+
+def _turn_options(source: MediaInfo) -> dict[str, Any]:
+    """How ffmpeg is told which way up the picture is; it mirrors after it has turned."""
+    video = source.video
+    if not video.rotation_deg and not video.is_mirrored:
+        return {}
+    mirror: dict[str, Any] = {"display_hflip:v:0": None} if video.is_mirrored else {}
+    return {"display_rotation:v:0": video.rotation_deg, **mirror}
 
 
 def _container_options(plan: StreamPlan, *, encode: EncodeSpec) -> dict[str, Any]:

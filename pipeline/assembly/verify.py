@@ -21,6 +21,7 @@ from pipeline.assembly.expected import Expected, ExpectedStream
 from pipeline.assembly.picture_folder import picture_name
 from pipeline.assembly.source_streams import is_silence
 from pipeline.decode.container import error_text, exact_fraction, open_container, to_fraction
+from pipeline.decode.display_area import Orientation, read_orientation
 from pipeline.errors import MediaError, VerificationFailed
 from pipeline.frames import UNSPECIFIED
 from pipeline.probe import probe_media
@@ -155,7 +156,8 @@ class _Comparison:
         if picture is None:
             yield Difference(what="pictures that can be decoded", found="none", promised="the first")
             return
-        yield from _different("rotation", int(picture.rotation) % 360, self._expected.rotation_deg % 360)
+        turn = Orientation(rotation_deg=self._expected.rotation_deg, is_mirrored=self._expected.is_mirrored)
+        yield from _different("rotation", read_orientation(picture).words, turn.words)
         tags = self._expected.encode.tags
         for what, found, promised in (
             ("matrix", int(picture.colorspace), tags.matrix),

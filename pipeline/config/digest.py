@@ -15,6 +15,7 @@ NOT_IN_DIGEST: Mapping[str, str] = MappingProxyType(
         "input.paths": "an input's identity is its content; whoever compares runs adds that",
         "input.recursive": "which films there are, not what is done with one",
         "input.suffixes": "as input.recursive",
+        "input.images": "as input.recursive",
         "input.order": "as input.recursive",
         "input.watch": "as input.recursive",
         "input.settle_s": "as input.recursive",

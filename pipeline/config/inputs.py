@@ -1,12 +1,13 @@
 """Which films there are, and what holds for some of them only. Part of `pipeline.config.models`."""
 
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, WithJsonSchema
 
-from pipeline.config.types import OptionName, RuleBroken, Section, anchor_input, check_suffix
+from pipeline.config.types import OptionName, Rate, RuleBroken, Section, anchor_input, check_suffix
 
 FILM_SUFFIXES = (
     ".mkv", ".webm", ".mp4", ".m4v", ".mov", ".avi", ".mpg", ".mpeg", ".m2v", ".ts", ".m2ts", ".mts", ".vob",
@@ -44,6 +45,14 @@ class InputSection(Section):
     """Whether the folders in a folder are looked through too."""
     suffixes: Annotated[tuple[Suffix, ...], Field(examples=[[".mkv"]])] = FILM_SUFFIXES
     """Suffixes of films, in any case. A file that is named, or fits a pattern with a suffix of its own, needs none."""
+    images: Literal["auto", "sequence", "single"] = "auto"
+    """What pictures (PNG, JPEG, TIFF, WebP, BMP) in a folder or found by a pattern are. sequence: the frames of one
+    film, in the order of their names; one for each name that differs in its number alone. single: each a picture by
+    itself, which becomes a PNG of the same name. auto: a sequence where eight or more of one size are numbered without
+    a gap and name no camera, otherwise single; beside films, and with watch, they are passed over. A picture that is
+    named is single, a pattern such as "frames/%05d.png" always a sequence."""
+    image_rate: Rate = Fraction(24)
+    """Frames per second of a sequence of pictures: a number, or a ratio in quotes such as "24000/1001"."""
     order: Literal["given", "name", "size", "longest", "shortest"] = "given"
     """Which film is first. given: in the order of input.paths, in folders by name. name: by folder and name, 2 before
     10. size: the smallest file. longest, shortest: by playing time, which takes a moment per film to find out."""
@@ -62,6 +71,11 @@ class InputSection(Section):
         """Each path once, some suffix, and no override for nothing."""
         if not self.suffixes:
             yield RuleBroken(keys=("input.suffixes",), text="must name at least one suffix")
+        if self.watch and self.images == "sequence":
+            yield RuleBroken(
+                keys=("input.images", "input.watch"),
+                text="must not be sequence with input.watch: nobody knows when a sequence is whole",
+            )
         for index, path in enumerate(self.paths):
             if path in self.paths[:index]:
                 yield RuleBroken(keys=(f"input.paths[{index}]",), text=f"must name each file once (got {path} again)")

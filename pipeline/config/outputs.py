@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from pipeline.config.types import ConfigPath, Section, check_name
+from pipeline.inputs.pictures import source_stem
 
 
 class OutputSection(Section):
@@ -18,8 +19,9 @@ class OutputSection(Section):
     """Whether a film that was found in a folder of input.paths, or by a pattern, has its result in a folder of the same
     name below output.dir."""
     name: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(check_name)] = "{stem}"
-    """File name without suffix. In braces: {stem} (the input's name), {suffix} (what follows it: mp4), {folder} (the
-    name of its folder), {height} and {width} (of the result, pixels), {model}, {factor}."""
+    """File name without suffix. In braces: {stem} (the input's name; of a sequence of pictures, the name of its folder
+    or what stands before the numbers), {suffix} (what follows it: mp4), {folder} (the name of its folder), {height} and
+    {width} (of the result, pixels), {model}, {factor}."""
     container: Literal["auto", "mkv", "mp4", "mov"] = "auto"
     """File format. auto: the source's where that is mp4 or mov and can hold all streams, otherwise mkv."""
     unheld_streams: Literal["refuse", "drop"] = "refuse"
@@ -49,7 +51,7 @@ class OutputSection(Section):
             factor: Enlargement per side; a number is written as short as it can be: ``2``, ``1.5``.
         """
         return self.name.format(
-            stem=source.stem,
+            stem=source_stem(source),
             suffix=source.suffix.removeprefix("."),
             folder=source.parent.name,
             height=height,

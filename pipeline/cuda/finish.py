@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engines.gpu import Device, DeviceBuffer, Stream
 from engines.spec import FloatType
-from pipeline.colour import down_filters, halved, thresholds, to_codes_constants
+from pipeline.colour import down_filters, halved
 from pipeline.cuda.arguments import FinishArguments, RowArguments
 from pipeline.cuda.compile import THREADS, KernelBuild
+from pipeline.cuda.finish_terms import ImageLayout, aligned_items, biases, fill_curve, finish_terms
 from pipeline.cuda.launcher import Kernel, Launcher, Span
 from pipeline.cuda.picture import DevicePicture
 from pipeline.cuda.shrink import Shrink, plan_shrink
@@ -25,45 +26,32 @@ from pipeline.transfer import TransferCurve
 
 _READ_WIDTHS = MappingProxyType({0: 256, 2: 128, 3: 64, 4: 64})
 """Columns that a block of ``finish`` reads, by the whole number that a picture shrinks by; see NOTES.md."""
-_ROWS = 4
-"""Rows that a block of ``finish`` makes in one step."""
+_COSTLY_READ_WIDTH = 128
+"""The same where columns go by tables, or codes by a curve."""
+_PIXELS = 8
+"""Columns that a thread of ``finish`` makes where it only has to load them."""
+_COSTLY_PIXELS = 4
+"""The same where each is a sum, or takes a curve, which stands in the code once for each."""
+_ROWS = 8
+"""Rows that a block of ``finish`` makes in one step: one for each of its warps."""
 _HALO = 8
 """LEFT of finish.cu."""
-_WAVES = (1, 4)
-"""How often a multiprocessor gets so many, likewise: a wave that is not full costs as much as one that is."""
 _LEAST_SEGMENT_ROWS = 16
 """Rows that one block of ``finish`` makes at least: it reads 11 more for its chroma."""
 _BLOCKS = (4, 3)
-"""Blocks of ``finish`` that a multiprocessor is to hold at once: without shrinking, and with it. See NOTES.md."""
+"""Blocks of ``finish`` that a multiprocessor is to hold at once, and all that it gets: without shrinking, and with it.
+See NOTES.md."""
 _ROW_GROUPS_X = 64
 """GROUPS_X of rows.cu."""
 _GROUP = 4
 """Columns that one thread of ``rows`` makes."""
 _ROW_ITEMS = 32
 """Scratch rows are multiples of 128 bytes, a cache line, apart."""
+_LEAST_TAP = 1e-9
+"""Weights below it add less to any picture than float32 can tell; where a filter's zeros fall on samples, they are
+1e-17."""
 _CURVES = {None: 0, "power": 1, "pq": 2, "hlg": 3}
 """CURVE of curves.cuh."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageLayout:
-    """How an R'G'B' picture of float32 or float16 lies in device memory. Items are its numbers."""
-
-    dtype: FloatType
-    height: int
-    """Rows that are picture."""
-    width: int
-    """Columns that are picture."""
-    pitch: int
-    """Items from one row to the next."""
-    plane: int
-    """Items from one plane to the next."""
-
-    @property
-    def bytes(self) -> int:
-        """From the first to the last number."""
-        items = 2 * self.plane + (self.height - 1) * self.pitch + self.width
-        return items * np.dtype(self.dtype).itemsize
 
 
 class FinishStep:
@@ -101,7 +89,7 @@ class FinishStep:
         self._resample = resample
         self._scratch: DeviceBuffer | None = None
         self._rows: Kernel | None = None
-        self._thresholds = tables.add(thresholds(True)) if dither else None
+        self._biases = tables.add(biases(target, dither=dither))
         curve = None if resample is None else resample.curve
         source = image
         shrink = None if resample is None else plan_shrink(resample)
@@ -125,19 +113,18 @@ class FinishStep:
                     is_resampled=self._rows is not None,
                     shrink=shrink,
                     curve=curve,
-                    dither=dither,
                     seen=seen,
                 )
             )
             for is_interleaved in layouts
         }
-        self._template = _arguments(target, source, shrink=shrink, curve=curve, height=height, width=width)
+        self._template = finish_terms(target, source, shrink=shrink, curve=curve, height=height, width=width)
         if seen is not None:
             self._template.seen[:] = seen.constants.tolist()
-        own_width = _READ_WIDTHS[0 if shrink is None else shrink.step] - (2 * _HALO if halved(target)[1] else 0)
+        read_width, _ = _widths(is_resampled=self._rows is not None, shrink=shrink, seen=seen)
+        own_width = read_width - (2 * _HALO if halved(target)[1] else 0)
         strips = -(-width // own_width)
-        is_shrunk = shrink is not None
-        blocks = launcher.multiprocessors * _BLOCKS[is_shrunk] * _WAVES[is_shrunk]
+        blocks = launcher.multiprocessors * _BLOCKS[shrink is not None]
         segment = _segment_rows(height, strips=strips, blocks=blocks)
         self._template.segment = segment
         self._blocks = (strips, -(-height // segment), 1)
@@ -154,8 +141,7 @@ class FinishStep:
         tables = self._tables
         arguments = FinishArguments.from_buffer_copy(self._template)
         arguments.image = read[0]
-        pack_bytes = 4 * np.dtype(self._source.dtype).itemsize
-        arguments.is_aligned = not (read[0] % pack_bytes or self._source.pitch % 4 or self._source.plane % 4)
+        arguments.aligned_items = aligned_items(read[0], self._source)
         luma, blue, red = (*out.planes, out.planes[-1])[:3]
         arguments.luma, arguments.blue, arguments.red = luma.pointer, blue.pointer, red.pointer
         arguments.luma_pitch, arguments.blue_pitch, arguments.red_pitch = (
@@ -168,8 +154,7 @@ class FinishStep:
             arguments.taps = self._resample.columns.weights.shape[1]
             arguments.first = tables.pointer(self._column_first)
             arguments.weights = tables.pointer(self._column_weights)
-        if self._thresholds is not None:
-            arguments.thresholds = tables.pointer(self._thresholds)
+        arguments.biases = tables.pointer(self._biases)
         self._kernels[out.is_interleaved].launch(
             arguments,
             blocks=self._blocks,
@@ -200,7 +185,7 @@ class FinishStep:
             out_height=resample.out_height,
             taps=resample.rows.weights.shape[1],
         )
-        _fill_curve(arguments, resample.curve)
+        fill_curve(arguments, resample.curve)
         across, down = _ROW_GROUPS_X * _GROUP, THREADS // _ROW_GROUPS_X
         kernel.launch(
             arguments,
@@ -224,12 +209,13 @@ def finish_build(
     is_resampled: bool,
     shrink: Shrink | None = None,
     curve: TransferCurve | None,
-    dither: bool,
     seen: SeenCurve | None = None,
 ) -> KernelBuild:
     """The variant of ``finish`` for a type of picture, a format, a layout of chroma and families of curves."""
     halved_rows, halved_columns = halved(target)
     step = 0 if shrink is None else shrink.step
+    read_width, pixels = _widths(is_resampled=is_resampled, shrink=shrink, seen=seen)
+    row_taps, column_taps = down_filters(target.chroma_location)
     return KernelBuild(
         name="finish",
         defines=(
@@ -242,51 +228,30 @@ def finish_build(
             ("INTERLEAVED", int(is_interleaved)),
             ("HALVED_ROWS", int(halved_rows)),
             ("HALVED_COLUMNS", int(halved_columns)),
+            ("ROW_TAPS", _counting(row_taps)),
+            ("COLUMN_TAPS", _counting(column_taps)),
             ("IS_RGB", int(target.matrix == "rgb")),
-            ("DITHERED", int(dither)),
             ("SEEN", 0 if seen is None else FAMILIES[seen.family]),
-            ("READ_WIDTH", _READ_WIDTHS[step]),
+            ("READ_WIDTH", read_width),
+            ("PIXELS", pixels),
             ("ROWS", _ROWS),
             ("BLOCKS", _BLOCKS[step != 0]),
         ),
     )
 
 
-def _arguments(
-    target: SampleFormat,
-    source: ImageLayout,
-    *,
-    shrink: Shrink | None,
-    curve: TransferCurve | None,
-    height: int,
-    width: int,
-) -> FinishArguments:
-    """All that is the same for every picture of a film."""
-    _, (chroma_rows, chroma_columns), _ = target.plane_shapes(height=height, width=width)
-    arguments = FinishArguments(
-        image_pitch=source.pitch,
-        image_plane=source.plane,
-        height=height,
-        width=width,
-        chroma_rows=chroma_rows,
-        chroma_columns=chroma_columns,
-        image_height=source.height,
-        image_width=source.width,
-        highest=2**target.bit_depth - 1,
-    )
-    row_taps, column_taps = down_filters(target.chroma_location)
-    arguments.row_taps[:] = row_taps.tolist()
-    arguments.column_taps[:] = column_taps.tolist()
-    constants = to_codes_constants(target).tolist()
-    if target.matrix == "rgb":
-        # All three planes are scaled and offset like luma.
-        scale, offset = constants
-        constants = [0.0, 0.0, 0.0, scale, offset, 0.0, 0.0, offset]
-    arguments.matrix[:] = constants
+def _counting(taps: NDArray[np.float32]) -> int:
+    """Bit i: whether weight i is one. Where chroma lies on luma, the filter's zeros do, but for its rounding."""
+    return sum(1 << index for index, tap in enumerate(taps) if abs(tap) > _LEAST_TAP)
+
+
+def _widths(*, is_resampled: bool, shrink: Shrink | None, seen: SeenCurve | None) -> tuple[int, int]:
+    """READ_WIDTH and PIXELS of finish.cu."""
     if shrink is not None:
-        arguments.shrink_taps[: len(shrink.taps)] = shrink.taps.tolist()
-    _fill_curve(arguments, curve)
-    return arguments
+        return _READ_WIDTHS[shrink.step], _COSTLY_PIXELS
+    if is_resampled or seen is not None:
+        return _COSTLY_READ_WIDTH, _COSTLY_PIXELS
+    return _READ_WIDTHS[0], _PIXELS
 
 
 def _segment_rows(height: int, *, strips: int, blocks: int) -> int:
@@ -297,8 +262,3 @@ def _segment_rows(height: int, *, strips: int, blocks: int) -> int:
 
 def _family(curve: TransferCurve | None) -> int:
     return _CURVES[None if curve is None else curve.family]
-
-
-def _fill_curve(arguments: RowArguments | FinishArguments, curve: TransferCurve | None) -> None:
-    values = () if curve is None else (*curve.constants, curve.slope)
-    arguments.curve[: len(values)] = values

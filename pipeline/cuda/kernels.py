@@ -7,7 +7,8 @@ from engines.spec import FloatType
 from pipeline.blending import BlendPlan
 from pipeline.cuda.blend import BlendStep
 from pipeline.cuda.cut import CutStep
-from pipeline.cuda.finish import FinishStep, ImageLayout
+from pipeline.cuda.finish import FinishStep
+from pipeline.cuda.finish_terms import ImageLayout
 from pipeline.cuda.launcher import CudaLauncher, Launcher
 from pipeline.cuda.picture import DevicePicture
 from pipeline.cuda.tables import DeviceTables

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from pipeline.decode.frame_index import FrameIndex
     from pipeline.device.pools import DevicePool
 
-DecoderKind = Literal["auto", "libav", "nvdec", "synthetic"]
+DecoderKind = Literal["auto", "libav", "nvdec", "synthetic", "images"]
 
 DECODERS = {
     "libav": "pipeline.decode.libav:LibavDecoder",
     "nvdec": "pipeline.decode.nvdec:NvdecDecoder",
     "synthetic": "pipeline.decode.synthetic:SyntheticDecoder",
+    "images": "pipeline.decode.images:ImageDecoder",
 }
 """``module:class`` of every decoder; imported when it is opened."""
 
@@ -50,7 +51,7 @@ __all__ = [
 class DecoderChoice:
     """Which decoder reads a film, and why."""
 
-    kind: Literal["libav", "nvdec", "synthetic"]
+    kind: Literal["libav", "nvdec", "synthetic", "images"]
     reason: str
     """Half a sentence for the line that names the parts of a run."""
 
@@ -108,6 +109,8 @@ def choose_decoder(kind: DecoderKind, info: MediaInfo | None = None, *, device: 
         SetupError: ``nvdec`` is named, and there is no GPU, no driver or no PyNvVideoCodec.
         UnsupportedMedia: ``nvdec`` is named, and does not decode this film, or not rightly.
     """
+    if info is not None and info.pictures is not None:
+        return DecoderChoice(kind="images", reason="pictures are read one by one")
     if kind == "nvdec" and info is not None:
         from pipeline.decode.nvdec_choice import check_nvdec
 
@@ -149,10 +152,10 @@ def open_decoder(
 
     Args:
         kind: As ``choose_decoder`` resolved it, which also tells whether it works; ``auto`` is resolved here.
-        info: What ``probe_media`` or ``probe_synthetic`` found.
+        info: What ``probe_media``, ``probe_images`` or ``probe_synthetic`` found.
         threads: Threads of a software decoder, 0 for as many as there are cores.
         index: From ``build_frame_index``, so that ``frames(start)`` need not decode what comes before; not for
-            computed films, which need none.
+            computed films and pictures, which need none.
         device: The GPU of a hardware decoder; None for the first one.
         pool: Where a hardware decoder puts frames that stay on ``device``, see ``NvdecDecoder``; None for frames in the
             host's memory. Software decoders always give those.
@@ -182,6 +185,7 @@ def open_decoder(
         "libav": {"threads": threads, "index": index},
         "nvdec": {"device": device, "pool": pool, "index": index},
         "synthetic": {},
+        "images": {},
     }
     decoder: Decoder = decoder_class(info, **options[name])
     return decoder

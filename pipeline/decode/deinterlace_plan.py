@@ -87,7 +87,7 @@ def plan_fields(settings: DeinterlaceSettings, info: MediaInfo, *, findings: Fie
     Raises:
         UnsupportedMedia: The film is interlaced, and nothing is to be done about it.
     """
-    if info.container == SYNTHETIC_CONTAINER:
+    if info.container == SYNTHETIC_CONTAINER or info.pictures is not None:
         return FieldPlan(info=info, deinterlacing=None)
     is_flagged = info.video.is_interlaced or (findings is not None and findings.flagged > 0)
     is_combed = findings is not None and findings.is_combed

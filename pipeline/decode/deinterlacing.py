@@ -58,7 +58,7 @@ class DeinterlacingDecoder:
         frame_index = index.of_frames if index is not None and index.of_frames is not None else index
         self._decoder = LibavDecoder(deinterlacing.source, threads=threads, index=frame_index, takes_fields=True)
         video = info.video
-        self._planes = PlaneReader(video.format, height=video.height, width=video.width)
+        self._planes = PlaneReader(video.format, height=video.height, width=video.width, crop=video.crop)
         self._running: Generator[Frame] | None = None
 
     @property

@@ -47,7 +47,7 @@ class FilmPass:
         self._known_pts = index.pts if index is not None else np.zeros(0, dtype=np.int64)
         self._threads = threads
         video = info.video
-        self._planes = PlaneReader(video.format, height=video.height, width=video.width)
+        self._planes = PlaneReader(video.format, height=video.height, width=video.width, crop=video.crop)
         self._layouts: dict[str, PlanarLayout | None] = {}
         rate = video.average_rate or Fraction(25)  # only spaces frames that have no time at all
         self._timeline = Timeline(
@@ -216,9 +216,9 @@ class FilmPass:
         if frame.interlaced_frame and not self._takes_fields:
             self._interlaced_count += 1
         video = self._info.video
-        if (frame.height, frame.width) != (video.height, video.width):
+        if (frame.height, frame.width) != (video.decoded_height, video.decoded_width):
             raise UnsupportedMedia(
-                f"{self._info.path}: the image changes from {video.width}x{video.height} to"
+                f"{self._info.path}: the image changes from {video.decoded_width}x{video.decoded_height} to"
                 f" {frame.width}x{frame.height} at {self._losses.clock(pts)}",
                 path=self._info.path,
                 hint="cut the file there and upscale the parts on their own",

@@ -61,10 +61,10 @@ class ImageSizeWatch:
             return
         size = _decoded_size(payload, decoder=self._decoder)
         video = self._info.video
-        if size is not None and size != (video.height, video.width):
+        if size is not None and size != (video.decoded_height, video.decoded_width):
             raise UnsupportedMedia(
-                f"{self._info.path}: the image changes from {video.width}x{video.height} to {size[1]}x{size[0]}"
-                f" at {clock}",
+                f"{self._info.path}: the image changes from {video.decoded_width}x{video.decoded_height} to"
+                f" {size[1]}x{size[0]} at {clock}",
                 path=self._info.path,
                 hint="cut the file there and upscale the parts on their own",
             )

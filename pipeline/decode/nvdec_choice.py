@@ -12,7 +12,7 @@ from engines.gpu import Device
 from pipeline.decode.nvdec_session import first_line, library_errors, load_nvdec
 from pipeline.decode.synthetic import CONTAINER as SYNTHETIC_CONTAINER
 from pipeline.errors import MediaError, SetupError, UnsupportedMedia
-from pipeline.frames import MediaInfo
+from pipeline.frames import Crop, MediaInfo
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,8 @@ def check_film(info: MediaInfo) -> None:
     video = info.video
     if video.is_interlaced:
         raise _refusal(info, "NVDEC is not used for interlaced films")
+    if video.crop != Crop():
+        raise _refusal(info, "NVDEC is not used for films that their container crops")
     if video.codec not in CODECS:
         raise _refusal(info, f"NVDEC is not used for {video.codec or 'a codec without a name'}")
     if video.pixel_format not in PIXEL_FORMATS:

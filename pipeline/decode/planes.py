@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.frames import SampleFormat
+from pipeline.frames import Crop, SampleFormat
 from pipeline.tags import PlanarLayout
 
 if TYPE_CHECKING:
@@ -21,12 +21,17 @@ class PlaneReader:
 
     Args:
         sample_format: What the planes are to be; the same for the whole film.
-        height, width: Image size in pixels.
+        height, width: Size of the planes in pixels: that of the part which is shown.
+        crop: What of the images is beyond it; left and top in whole chroma samples, as ``fit_crop`` makes them.
     """
 
-    def __init__(self, sample_format: SampleFormat, *, height: int, width: int) -> None:
+    def __init__(self, sample_format: SampleFormat, *, height: int, width: int, crop: Crop | None = None) -> None:
         self._format = sample_format
         self._shapes = sample_format.plane_shapes(height=height, width=width)
+        crop = crop or Crop()
+        chroma_top = crop.top // 2 if sample_format.subsampling == "420" else crop.top
+        chroma_left = crop.left if sample_format.subsampling == "444" else crop.left // 2
+        self._corners = ((crop.top, crop.left), (chroma_top, chroma_left), (chroma_top, chroma_left))
         self._neutral = np.full(self._shapes[1], 1 << (sample_format.bit_depth - 1), dtype=sample_format.dtype)
         self._neutral.flags.writeable = False
 
@@ -38,7 +43,7 @@ class PlaneReader:
         range or matrix.
 
         Args:
-            frame: A decoded frame in host memory, of the film's size.
+            frame: A decoded frame in host memory, of the film's size before it is cropped.
             layout: ``layout_of`` the frame's pixel format.
         """
         if frame.format.name != layout.pixel_format:
@@ -58,7 +63,10 @@ class PlaneReader:
         rows = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(plane.height, abs(stride_bytes))
         if stride_bytes < 0:
             rows = rows[::-1]
-        samples = rows[:height, : width * np.dtype(self._format.dtype).itemsize].view(self._format.dtype)
+        top, left = self._corners[number]
+        sample_bytes = np.dtype(self._format.dtype).itemsize
+        start, stop = left * sample_bytes, (left + width) * sample_bytes
+        samples = rows[top : top + height, start:stop].view(self._format.dtype)
         if layout.is_big_endian:
             samples = samples.byteswap()
         samples.flags.writeable = False

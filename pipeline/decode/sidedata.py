@@ -1,9 +1,13 @@
-"""HDR metadata from libav's frame side data, in the notation that encoders take."""
+"""libav's frame side data, and the HDR metadata in it in the notation that encoders take."""
 
 from __future__ import annotations
 
 import struct
 from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
 
 _MASTERING_DISPLAY = struct.Struct("=20i2i")
 """AVMasteringDisplayMetadata: ten rationals (R, G, B, white as x, y; min and max luminance), two flags."""
@@ -13,6 +17,18 @@ _CONTENT_LIGHT = struct.Struct("=2I")
 CHROMATICITY_UNIT = Fraction(1, 50_000)
 LUMINANCE_UNIT_CD_M2 = Fraction(1, 10_000)
 """Units of x265's notation, those of the SEI message. Source: ITU-T H.265 D.3.28."""
+
+
+def read_side_data(frame: VideoFrame, kind: str) -> bytes:
+    """Side data of a frame by libav's name of its kind; empty if it has none.
+
+    PyAV 18 has no name for EXIF, which frames of MJPEG may have, and then shows none of a frame's side data.
+    """
+    try:
+        entries: Any = frame.side_data  # looked up, for iterating gives entries in PyAV 18 and kinds in 19
+    except ValueError:
+        return b""
+    return bytes(entries.get(kind) or b"")
 
 
 def mastering_display_text(payload: bytes) -> str:

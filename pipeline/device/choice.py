@@ -90,7 +90,7 @@ def choose_film_decoder(
         SetupError, UnsupportedMedia, MediaError: See ``choose_decoder``.
     """
     device = None
-    if frames.place == "gpu" and kind in ("auto", "nvdec"):
+    if frames.place == "gpu" and kind in ("auto", "nvdec") and info.pictures is None:
         from engines.gpu.cuda import open_device
 
         device = open_device(device_index(backend))

@@ -106,6 +106,14 @@ class TurnPool(Generic[T]):
         """Whether ``thread`` is blocked in `acquire` now."""
         return self._turns.is_waiting(thread)
 
+    def keep_waits(self) -> None:
+        """From now on keep when each thread was blocked. Before any thread was."""
+        self._turns.keep_waits()
+
+    def kept_waits(self, thread: Any) -> tuple[tuple[float, float], ...]:
+        """When ``thread`` was blocked in `acquire`, ``perf_counter`` seconds; nothing without `keep_waits`."""
+        return self._turns.kept_waits(thread)
+
     def _give_back(self, turn: BufferLease, buffer: T, *, after: Event | None) -> None:
         self._free.append((buffer, after))
         turn.release()

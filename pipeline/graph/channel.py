@@ -60,9 +60,12 @@ class Channel(Generic[T]):
         name: ``<producer>-><consumer>``, for reports.
         capacity: Items that may wait, at least 1.
         drop: Called with each item that was sent but will never be received; it releases what the item holds.
+        keeps_history: Whether to keep when items came and went and both sides waited, for a `Tracer`.
     """
 
-    def __init__(self, name: str, capacity: int, drop: Callable[[T], None] | None = None) -> None:
+    def __init__(
+        self, name: str, capacity: int, drop: Callable[[T], None] | None = None, *, keeps_history: bool = False
+    ) -> None:
         if capacity < 1:
             raise ValueError(f"capacity of channel {name!r} must be at least 1, not {capacity}")
         self.name = name
@@ -76,8 +79,9 @@ class Channel(Generic[T]):
         self._sent = 0
         self._received = 0
         self._peak = 0
-        self._send_waits = WaitMeter()
-        self._receive_waits = WaitMeter()
+        self._send_waits = WaitMeter(keeps=keeps_history)
+        self._receive_waits = WaitMeter(keeps=keeps_history)
+        self._depths: list[tuple[float, int]] | None = [] if keeps_history else None
         self._open_s = 0.0
         self._occupied_s = 0.0
         self._full_s = 0.0
@@ -114,6 +118,8 @@ class Channel(Generic[T]):
             self._items.append(item)
             self._sent += 1
             self._peak = max(self._peak, len(self._items))
+            if self._depths is not None:
+                self._depths.append((self._moved_at_s, len(self._items)))
             self._has_item.notify()
 
     def receive(self) -> T:
@@ -141,6 +147,8 @@ class Channel(Generic[T]):
             self._moved_at_s = self._time_depth()
             item = self._items.popleft()
             self._received += 1
+            if self._depths is not None:
+                self._depths.append((self._moved_at_s, len(self._items)))
             self._has_room.notify()
             return item
 
@@ -185,6 +193,18 @@ class Channel(Generic[T]):
                 is_receiver_waiting=self._receive_waits.is_waiting,
             )
 
+    def depths(self) -> tuple[tuple[float, int], ...]:
+        """When the number of waiting items changed, and the number from then on; nothing without a history."""
+        return tuple(self._depths or ())
+
+    def send_waits(self) -> tuple[tuple[float, float], ...]:
+        """When the sender was blocked; nothing without a history."""
+        return self._send_waits.spans()
+
+    def receive_waits(self) -> tuple[tuple[float, float], ...]:
+        """When the receiver was blocked; nothing without a history."""
+        return self._receive_waits.spans()
+
     def _advance(self, state: _State) -> list[T]:
         """Enter ``state`` unless a stronger one holds, wake both sides, and return the items that nobody will get.
 
@@ -197,6 +217,8 @@ class Channel(Generic[T]):
             if self._state >= _State.CLOSED:
                 dropped.extend(self._items)
                 self._items.clear()
+                if self._depths is not None and dropped:
+                    self._depths.append((self._timed_at_s, 0))
             self._has_item.notify_all()
             self._has_room.notify_all()
             return dropped

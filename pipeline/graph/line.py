@@ -13,6 +13,7 @@ from pipeline.graph.channel import Channel
 from pipeline.graph.metrics import GraphSnapshot
 from pipeline.graph.pool import Pool
 from pipeline.graph.stage import Stage
+from pipeline.graph.tracing import ChannelTrace, LaneTrace
 from pipeline.graph.worker import Attempt, Worker, WorkerOptions
 
 
@@ -40,9 +41,10 @@ class Line:
         self._lane = lane
         names = [stage.name if lane is None else f"{stage.name}[{lane}]" for stage in stages]
         self.channels: list[Channel[Any]] = [
-            Channel(f"{before}->{after}", capacity, options.drop)
+            Channel(f"{before}->{after}", capacity, options.drop, keeps_history=options.is_traced)
             for before, after, capacity in zip(names, names[1:], capacities, strict=False)
         ]
+        self._own_names = [stage.name for stage in stages]
         ends = zip(stages, names, [None, *self.channels], [*self.channels, None], strict=True)
         self.workers = [
             Worker(stage, name=name, inbox=inbox, outbox=outbox, attempt=attempt, options=options)
@@ -78,4 +80,24 @@ class Line:
             channels=channels,
             pool_bytes=sum(pool.bytes for pool in pools),
             was_stopped=self.workers[0].was_stopped,
+        )
+
+    def trace(self, *, threads: Sequence[Thread], pools: Sequence[Pool]) -> LaneTrace:
+        """What the line did, once all its threads have ended. Arguments as of `snapshot`.
+
+        What began in no thread, because the system had none left, is not in it.
+        """
+        names = [f"{before}->{after}" for before, after in zip(self._own_names, self._own_names[1:], strict=False)]
+        return LaneTrace(
+            stages=tuple(
+                worker.trace(
+                    thread_id=thread.native_id,
+                    waits_in_pools=tuple(wait for pool in pools for wait in pool.kept_waits(thread)),
+                )
+                for worker, thread in zip(self.workers, threads, strict=False)
+            ),
+            channels=tuple(
+                ChannelTrace(name=name, capacity=channel.capacity, depths=channel.depths())
+                for name, channel in zip(names, self.channels, strict=True)
+            ),
         )

@@ -25,14 +25,18 @@ class WaitMeter:
 
     Waits are sorted into buckets whose width is at most 1/8 of their value, so a quantile is right to 12.5 %, in
     constant memory. Not locked: the owner calls it under its own lock.
+
+    Args:
+        keeps: Whether to keep also when each wait was.
     """
 
-    __slots__ = ("_buckets", "_since_s", "_total_s")
+    __slots__ = ("_buckets", "_since_s", "_spans", "_total_s")
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps: bool = False) -> None:
         self._since_s: float | None = None
         self._total_s = 0.0
         self._buckets: dict[int, int] = {}
+        self._spans: list[tuple[float, float]] | None = [] if keeps else None
 
     @property
     def is_waiting(self) -> bool:
@@ -47,11 +51,18 @@ class WaitMeter:
         """The wait that was started is over."""
         if self._since_s is None:
             raise RuntimeError("stop() without start()")
-        wait_s = time.perf_counter() - self._since_s
+        since_s, now_s = self._since_s, time.perf_counter()
+        wait_s = now_s - since_s
         self._since_s = None
+        if self._spans is not None:
+            self._spans.append((since_s, now_s))
         self._total_s += wait_s
         bucket = _bucket_of(int(wait_s * 1e6))
         self._buckets[bucket] = self._buckets.get(bucket, 0) + 1
+
+    def spans(self) -> tuple[tuple[float, float], ...]:
+        """When each wait that is over was, in order; nothing if that was not to be kept."""
+        return tuple(self._spans or ())
 
     def total_s(self) -> float:
         """Seconds of all waits, the one under way included."""
@@ -185,7 +196,8 @@ def find_bottleneck(snapshot: GraphSnapshot) -> Verdict:
 
     It is the stage that always has work (inbox occupied for at least 90 % of the time; a source always has) and whose
     result is always taken at once (outbox occupied for at most 10 %; a sink's always is). Where no stage meets both,
-    or several do, the one with the highest load is named, and the sentence says how sure that is.
+    or several do, the one that has worked for longest is named, and the sentence says how sure that is. Not the one
+    with the highest load: the source of a short film works all of its time, and is done when the others have begun.
 
     Args:
         snapshot: Of a running or a finished graph, or a window of one (`window_between`).
@@ -196,7 +208,7 @@ def find_bottleneck(snapshot: GraphSnapshot) -> Verdict:
     if not snapshot.channels or snapshot.channels[-1].received == 0 or snapshot.elapsed_s <= 0:
         return Verdict(stage="", load=0.0, text="Too little has passed through to say which stage limits the run.")
     strict = [stage for i, stage in enumerate(snapshot.stages) if _is_limit(snapshot, i)]
-    limit = max(strict or snapshot.stages, key=lambda stage: stage.load)
+    limit = max(strict or snapshot.stages, key=lambda stage: stage.busy_s)
     others = [_describe_wait(stage) for stage in snapshot.stages if stage is not limit]
     meanwhile = "; ".join(text for text in others if text)
     if strict:

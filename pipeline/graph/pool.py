@@ -81,6 +81,14 @@ class Pool(Protocol):
         """Whether ``thread`` is blocked in `acquire` now."""
         ...
 
+    def keep_waits(self) -> None:
+        """From now on keep when each thread was blocked. Before any thread was."""
+        ...
+
+    def kept_waits(self, thread: Thread) -> tuple[tuple[float, float], ...]:
+        """When ``thread`` was blocked in `acquire`, ``perf_counter`` seconds; nothing without `keep_waits`."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BufferCount:
@@ -182,6 +190,7 @@ class BufferPool:
         self._is_aborted = False
         self._is_closed = False
         self._waits: WeakKeyDictionary[Thread, WaitMeter] = WeakKeyDictionary()
+        self._keeps_waits = False
         self._free = self._allocate()
 
     def __enter__(self) -> Self:
@@ -204,7 +213,7 @@ class BufferPool:
         """
         with self._is_free:
             if not self._free and self._is_usable:
-                meter = self._waits.setdefault(current_thread(), WaitMeter())
+                meter = self._waits.setdefault(current_thread(), WaitMeter(keeps=self._keeps_waits))
                 meter.start()
                 try:
                     while not self._free and self._is_usable:
@@ -247,6 +256,16 @@ class BufferPool:
         with self._is_free:
             meter = self._waits.get(thread)
             return meter is not None and meter.is_waiting
+
+    def keep_waits(self) -> None:
+        """From now on keep when each thread was blocked. Before any thread was."""
+        self._keeps_waits = True
+
+    def kept_waits(self, thread: Thread) -> tuple[tuple[float, float], ...]:
+        """When ``thread`` was blocked in `acquire`, ``perf_counter`` seconds; nothing without `keep_waits`."""
+        with self._is_free:
+            meter = self._waits.get(thread)
+            return meter.spans() if meter is not None else ()
 
     @property
     def _is_usable(self) -> bool:

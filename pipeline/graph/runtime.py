@@ -35,6 +35,7 @@ from pipeline.graph.metrics import GraphSnapshot, StageState
 from pipeline.graph.pool import Pool
 from pipeline.graph.stage import Stage, check_lanes
 from pipeline.graph.stop import StopToken
+from pipeline.graph.tracing import GraphTrace, Tracer
 from pipeline.graph.watch import Supervisor
 from pipeline.graph.worker import WorkerOptions
 
@@ -57,6 +58,7 @@ def run_graph(
     stall_timeout_s: float = 120.0,
     join_deadline_s: float = 30.0,
     time_base: Fraction | None = None,
+    tracer: Tracer | None = None,
 ) -> GraphSnapshot:
     """Run stages to their end. Blocks; supervises in the calling thread.
 
@@ -77,6 +79,7 @@ def run_graph(
         join_deadline_s: If threads still run that long after an abort, the process writes all stacks to standard error
             and exits with code 70.
         time_base: Seconds per unit of ``item.stamp.pts``, to give seconds in error notes.
+        tracer: Gets a record of what every thread did and when, once all have ended; None: nothing is recorded.
 
     Returns:
         The final figures, of all lanes together. ``was_stopped`` tells whether a source was ended by ``stop``.
@@ -98,7 +101,11 @@ def run_graph(
         capacities=per_channel,
         pools=pools,
         options=WorkerOptions(
-            stop=stop if stop is not None else StopToken(), is_boundary=is_boundary, drop=drop, time_base=time_base
+            stop=stop if stop is not None else StopToken(),
+            is_boundary=is_boundary,
+            drop=drop,
+            time_base=time_base,
+            is_traced=tracer is not None,
         ),
     )
     supervisor = Supervisor(
@@ -118,6 +125,8 @@ def run_graph(
         supervisor.join()
         graph.stop.detach(graph)
     snapshot = graph.snapshot()
+    if tracer is not None:
+        tracer.graphs.append(graph.trace())
     try:
         if on_snapshot is not None:
             on_snapshot(snapshot)
@@ -150,6 +159,9 @@ class _Graph:
             )
             for index, stages in enumerate(lanes)
         ]
+        if options.is_traced:
+            for pool in self._pools:
+                pool.keep_waits()
         self._workers = [worker for line in self._lines for worker in line.workers]
         self._channels = [channel for line in self._lines for channel in line.channels]
         self._stage_threads: list[Thread] = []
@@ -270,16 +282,27 @@ class _Graph:
         now_s = time.perf_counter() if self._ended_s is None else self._ended_s
         if not self.is_running:
             self._ended_s = now_s
-        elapsed_s, width = now_s - self._started_s, len(self._stage_names)
+        elapsed_s = now_s - self._started_s
         lanes = [
-            line.snapshot(
-                elapsed_s=elapsed_s,
-                threads=self._stage_threads[index * width : (index + 1) * width],
-                pools=self._pools,
-            )
-            for index, line in enumerate(self._lines)
+            line.snapshot(elapsed_s=elapsed_s, threads=threads, pools=self._pools)
+            for line, threads in zip(self._lines, self._threads_by_line(), strict=True)
         ]
         return join_lanes(lanes, stage_names=self._stage_names)
+
+    def trace(self) -> GraphTrace:
+        """What all threads did; once they have ended."""
+        return GraphTrace(
+            started_s=self._started_s,
+            ended_s=time.perf_counter() if self._ended_s is None else self._ended_s,
+            lanes=tuple(
+                line.trace(threads=threads, pools=self._pools)
+                for line, threads in zip(self._lines, self._threads_by_line(), strict=True)
+            ),
+        )
+
+    def _threads_by_line(self) -> list[list[Thread]]:
+        width = len(self._stage_names)
+        return [self._stage_threads[start : start + width] for start in range(0, width * len(self._lines), width)]
 
     def raise_failures(self) -> None:
         """Raise what the run failed of, if it did. Called when no thread runs any more.

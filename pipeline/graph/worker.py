@@ -17,6 +17,7 @@ from pipeline.graph.channel import Aborted, Channel, ReceiverClosed
 from pipeline.graph.metrics import ChannelSnapshot, StageSnapshot, StageState
 from pipeline.graph.stage import Stage
 from pipeline.graph.stop import StopToken
+from pipeline.graph.tracing import Mark, Span, StageTrace, begun_at, frames_of
 
 _STRENGTH: dict[StageState, int] = {"waiting": 0, "running": 1, "done": 2, "cut": 3, "aborted": 4, "failed": 5}
 
@@ -32,6 +33,8 @@ class WorkerOptions:
     """Releases what an item holds that no stage will get."""
     time_base: Fraction | None = None
     """Seconds per unit of ``item.stamp.pts``."""
+    is_traced: bool = False
+    """Whether to keep when items came, for a `Tracer`."""
 
 
 class Attempt(Protocol):
@@ -76,6 +79,7 @@ class Worker:
         self._ended_s: float | None = None
         self._passed = 0
         self._last_stamp: Any = None
+        self._marks: list[Mark] | None = [] if options.is_traced else None
 
     @property
     def has_ended(self) -> bool:
@@ -121,6 +125,26 @@ class Worker:
             wait_in_s=inbox.receive_wait_s if inbox is not None else 0.0,
             wait_out_s=outbox.send_wait_s if outbox is not None else 0.0,
             wait_buffer_s=wait_buffer_s,
+        )
+
+    def trace(self, *, thread_id: int | None, waits_in_pools: tuple[Span, ...]) -> StageTrace:
+        """What the stage did, once it has ended.
+
+        Args:
+            thread_id: The system's number of its thread.
+            waits_in_pools: When that was blocked in pools, in any order.
+        """
+        started_s, ended_s = self._started_s or 0.0, self._ended_s or 0.0
+        marks = self._marks or []
+        return StageTrace(
+            name=self._stage.name,
+            thread_id=thread_id,
+            started_s=started_s,
+            ended_s=ended_s,
+            starved=self._inbox.receive_waits() if self._inbox is not None else (),
+            blocked=self._outbox.send_waits() if self._outbox is not None else (),
+            unbuffered=tuple(sorted(waits_in_pools)),
+            marks=begun_at(marks, started_s=started_s) if self._inbox is None else tuple(marks),
         )
 
     def _work(self) -> None:
@@ -192,6 +216,8 @@ class Worker:
     def _note(self, item: Any) -> None:
         """Remember which item passed last: its stamp, not the item, which would keep its memory."""
         self._passed += 1
+        if self._marks is not None:
+            self._marks.append((time.perf_counter(), *frames_of(item)))
         slots = getattr(item, "slots", None)  # a batch of tiles has a stamp per tile
         self._last_stamp = getattr(slots[-1] if slots else item, "stamp", None)
 

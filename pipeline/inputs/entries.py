@@ -12,6 +12,8 @@ from pipeline.config.types import LIST_MARK
 from pipeline.inputs.order import natural_key
 from pipeline.inputs.own_results import OwnResults
 from pipeline.inputs.pattern import ANY_DEPTH, PathPattern, has_magic, split_pattern
+from pipeline.inputs.pictures import PICTURE_SUFFIXES, is_numbered, is_picture, is_sequence
+from pipeline.inputs.sequences import join_sequences, named_sequence
 from pipeline.inputs.walk import FoundFilm, Search, Walk
 
 MOST_LIST_BYTES = 64 * 2**20
@@ -92,24 +94,34 @@ class _Listing:
             is_folder, exists = False, False  # a name that no file can have: the film fails with that
         if is_folder:
             names: tuple[str, ...] = (ANY_DEPTH,) if self.section.recursive else ("*",)
-            search = Search(root=path, pattern=PathPattern.of(names), suffixes=frozenset(self.section.suffixes))
+            search = Search(root=path, pattern=PathPattern.of(names), suffixes=self._suffixes)
             self._add_search(search, what=f"the folder {path} holds no film", name=name)
+        elif is_numbered(path) and not exists:
+            if sequence := named_sequence(path):
+                self.films.append(sequence)
+            else:
+                self.problems.append(f"{name}: no picture fits the pattern {path}")
         elif has_magic(path) and not exists:  # a file that is really called so is meant
             root, names = split_pattern(path)
             suffix = Path(names[-1]).suffix
             # Who writes *.dav means those files, whatever suffixes films usually have.
             has_own = suffix and not has_magic(Path(suffix))
-            suffixes = None if has_own else frozenset(self.section.suffixes)
-            search = Search(root=root, pattern=PathPattern.of(names), suffixes=suffixes)
-            self._add_search(search, what=f"no film fits the pattern {path}", name=name)
+            search = Search(root=root, pattern=PathPattern.of(names), suffixes=None if has_own else self._suffixes)
+            self._add_search(search, what=f"no film fits the pattern {path}", name=name, patterns=(names[-1],))
         elif exists or not self.section.watch:  # what is not there fails as a film; who watches waits for it
             film = FoundFilm(path=path, relative=Path(path.name), status=_status(path))
             if self._is_first(film):
                 self.films.append(film)
 
-    def _add_search(self, search: Search, *, what: str, name: str) -> None:
+    @property
+    def _suffixes(self) -> frozenset[str]:
+        """Of what is looked for in folders. Who waits for films does not mean the pictures that lie beside them."""
+        films = frozenset(self.section.suffixes)
+        return films if self.section.watch and self.section.images == "auto" else films.union(PICTURE_SUFFIXES)
+
+    def _add_search(self, search: Search, *, what: str, name: str, patterns: tuple[str, ...] = ()) -> None:
         result_count, note_count = self.walk.result_count, len(self.walk.notes)
-        films = self.walk.films(search)
+        films = self._join(self.walk.films(search), patterns=patterns)
         # Chosen in the order of the walk, files before links to them; then put into that of names.
         chosen = [film for film in films if self._is_first(film)]
         self.films += sorted(chosen, key=lambda film: natural_key(film.relative))
@@ -122,9 +134,21 @@ class _Listing:
                 why = f": {unseen[0]}"
             self.problems.append(f"{name}: {what}{why}")
 
+    def _join(self, found: list[FoundFilm], *, patterns: tuple[str, ...]) -> list[FoundFilm]:
+        """Films, and pictures alone or as sequences."""
+        pictures = [film for film in found if is_picture(film.path)]
+        films = [film for film in found if not is_picture(film.path)]
+        if films and pictures and self.section.images == "auto":
+            self.walk.notes.append(
+                f"{len(pictures)} pictures beside films are passed over (input.images: single or sequence takes them)"
+            )
+            return films
+        return [*films, *join_sequences(pictures, images=self.section.images, patterns=patterns)]
+
     def _is_first(self, film: FoundFilm) -> bool:
         """Whether a file was not found before, under this or another name."""
-        key = film.path if film.status is None else (film.status.st_dev, film.status.st_ino)
+        is_file = film.status is not None and not is_sequence(film.path)
+        key = (film.status.st_dev, film.status.st_ino) if is_file and film.status is not None else film.path
         if key not in self.paths:
             self.paths[key] = film.path
             return True

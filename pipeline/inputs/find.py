@@ -13,6 +13,7 @@ from pipeline.inputs.job import Job
 from pipeline.inputs.order import DurationOf, sort_films
 from pipeline.inputs.output_names import OutputNames
 from pipeline.inputs.pattern import end_pattern
+from pipeline.inputs.pictures import is_sequence
 from pipeline.inputs.walk import FoundFilm
 
 
@@ -105,6 +106,8 @@ class FilmConfigs:
             output = output.model_copy(update={"dir": output.dir / film.relative.parent})
         # With the film alone, this is a config that makes it again, at the same place.
         alone = InputSection.model_construct(paths=(film.path,))
+        if is_sequence(film.path):
+            alone = alone.model_copy(update={"images": "sequence", "image_rate": config.input.image_rate})
         return config.model_copy(update={"input": alone, "output": output})
 
     def unused(self) -> tuple[str, ...]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pipeline.inputs.walk import FoundFilm
+if TYPE_CHECKING:
+    from pipeline.inputs.walk import FoundFilm
 
 Order = Literal["given", "name", "size", "longest", "shortest"]
 

@@ -11,6 +11,7 @@ from pipeline.config import Config
 from pipeline.config.types import name_fields
 from pipeline.encode.table import ENCODERS
 from pipeline.errors import OutputError
+from pipeline.inputs.pictures import is_picture, is_sequence
 
 MOST_NAME_BYTES = 255
 """Longest name of a file: NAME_MAX of Linux, and what ext4, xfs, btrfs and zfs take."""
@@ -32,12 +33,14 @@ def place_output(folder: Path, name: str, *, container: str) -> Path:
     Args:
         folder: Its folder.
         name: Its name without suffix, as ``output.name`` makes it.
-        container: ``mkv``, ``mp4``, ``mov``; ``png`` for a folder of pictures; empty if nothing is written.
+        container: ``mkv``, ``mp4``, ``mov``; ``png`` for a folder of pictures, ``picture`` for one; empty if nothing is
+            written.
 
     Raises:
         OutputError: No file can have that name.
     """
-    whole = f"{name}.{container}" if container not in ("", "png") else name
+    suffix = {"": "", "png": "", "picture": ".png"}.get(container, f".{container}")
+    whole = f"{name}{suffix}"
     hint = "set another output.name; in input.overrides, for this film alone"
     if whole in ("", ".", "..") or "/" in whole or "\0" in whole:
         raise OutputError(f"the result cannot be called {whole!r}", path=folder, hint=hint)
@@ -86,6 +89,8 @@ def predict_output(config: Config, source: Path) -> tuple[Path, bool] | None:
     name = config.output.format_name(
         source=source, height="{height}", width="{width}", model=config.infer.model, factor="{factor}"
     )
+    if is_picture(source) and not is_sequence(source):
+        return config.output.dir / f"{name}.png", _is_open(config)
     container = config.output.container if config.output.container != "auto" else _customary_container(source)
     if encoder is not None and config.output.container == "auto":
         if encoder.product == "pictures":
@@ -93,7 +98,12 @@ def predict_output(config: Config, source: Path) -> tuple[Path, bool] | None:
         elif container not in encoder.containers:
             container = "mkv" if "mkv" in encoder.containers else encoder.containers[0]
     suffix = "" if container == "png" else f".{container}"
-    return config.output.dir / f"{name}{suffix}", not name_fields(config.output.name).isdisjoint(KNOWN_LATER)
+    return config.output.dir / f"{name}{suffix}", _is_open(config)
+
+
+def _is_open(config: Config) -> bool:
+    """Whether a result's name has fields that are known later."""
+    return not name_fields(config.output.name).isdisjoint(KNOWN_LATER)
 
 
 def _customary_container(source: Path) -> str:

@@ -64,8 +64,8 @@ class OwnResults:
             path: The file, see above.
             status: Of the file.
         """
-        if self._finished.get(path) == (status.st_size, status.st_mtime_ns):
-            return True
+        if self._finished.get(path) == (status.st_size, status.st_mtime_ns) or path.parent in self._finished:
+            return True  # the latter is a picture of a finished sequence
         return _reported_size(path) == status.st_size
 
 

@@ -300,7 +300,9 @@ def _make_thumbnails(plan: JobPlan, outcome: JobOutcome, *, order: FilmOrder) ->
     """Write two small pictures for the morning report of the run, if it has one."""
     if order.run_folder is None or order.index >= MAX_THUMBNAIL_FILMS or outcome.output is None:
         return None
-    if plan.container == "png" or not plan.info.path.exists() or not outcome.frames_done:
+    if plan.container == "png" or plan.info.pictures is not None:
+        return None
+    if not plan.info.path.exists() or not outcome.frames_done:
         return None
     folder = order.run_folder / "thumbnails"
     folder.mkdir(exist_ok=True)
@@ -312,13 +314,16 @@ def _make_thumbnails(plan: JobPlan, outcome: JobOutcome, *, order: FilmOrder) ->
         after=folder / f"{order.index:05d}-after.jpg",
         stream_index=plan.info.video.index,
         per_frame=1 if plan.deinterlacing is None else plan.deinterlacing.per_frame,
+        crop=plan.info.video.crop,
     )
 
 
 def _compare(plan: JobPlan, outcome: JobOutcome) -> Path | None:
     """Write the picture that ``output.comparison_s`` asks for."""
     at_s = plan.config.output.comparison_s
-    if at_s is None or outcome.output is None or plan.container == "png" or not plan.info.path.exists():
+    if at_s is None or outcome.output is None or plan.container == "png" or plan.info.pictures is not None:
+        return None
+    if not plan.info.path.exists():
         return None
     rate = plan.info.video.average_rate or 1
     index = min(outcome.frames_done - 1, int(at_s * rate))
@@ -330,5 +335,6 @@ def _compare(plan: JobPlan, outcome: JobOutcome) -> Path | None:
         png=png,
         stream_index=plan.info.video.index,
         per_frame=1 if plan.deinterlacing is None else plan.deinterlacing.per_frame,
+        crop=plan.info.video.crop,
     )
     return png

@@ -6,12 +6,13 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import MediaError
+from pipeline.inputs.pictures import is_sequence, list_pictures
 
 END_BYTES = 2**20
 """Bytes that are read at each end. A container has its headers and its index there, which differ between any two films;
@@ -20,19 +21,19 @@ a film of 50 GB is told from another in milliseconds. What is changed in the mid
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileIdentity:
-    """What tells a file, or a folder of pictures, from another one that has the same name."""
+    """What tells a file, or a sequence of pictures, from another one that has the same name."""
 
     size_bytes: int
-    """Of a folder: of all files in it together."""
+    """Of a sequence: of all its pictures together."""
     mtime_ns: int
-    """Time of the last change, nanoseconds since 1970. Of a folder: of the file in it that was changed last."""
+    """Time of the last change, nanoseconds since 1970. Of a sequence: of the picture that was changed last."""
     sha256_ends: str
-    """SHA-256, lower-case hex, of the first and the last MiB, or of the whole file where these overlap. Of a folder: of
-    the names, sizes and times of all files in it, and of both ends of the first and the last one."""
+    """SHA-256, lower-case hex, of the first and the last MiB, or of the whole file where these overlap. Of a sequence:
+    of the names, sizes and times of all its pictures, and of both ends of the first and the last one."""
 
     @classmethod
     def of(cls, path: Path) -> FileIdentity:
-        """Look at a file or a folder.
+        """Look at a file or a sequence of pictures.
 
         Raises:
             MediaError: It is missing, cannot be read, or is neither.
@@ -109,8 +110,8 @@ def check_unchanged(path: Path, *, identity: FileIdentity) -> None:
 
 
 def _identify(path: Path) -> FileIdentity:
-    if path.is_dir():
-        return _identify_folder(path)
+    if is_sequence(path):
+        return _identify_pictures(path)
     digest = hashlib.sha256()
     # Without blocking: a named pipe would wait for a writer that never comes.
     with open(path, "rb", opener=_open_without_waiting) as file:
@@ -124,24 +125,20 @@ def _identify(path: Path) -> FileIdentity:
     return FileIdentity(size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, sha256_ends=digest.hexdigest())
 
 
-def _identify_folder(folder: Path) -> FileIdentity:
+def _identify_pictures(source: Path) -> FileIdentity:
+    pictures = list_pictures(source)
+    if not pictures:
+        raise FileNotFoundError(errno.ENOENT, "it holds no picture")
     digest = hashlib.sha256()
     size_bytes, mtime_ns = 0, 0
-    files = sorted(_files_of(folder))
-    for name, status in files:
+    for path in sorted(pictures):
+        name, status = os.fsencode(path.name), path.stat()
         digest.update(b"%s\0%d\0%d\n" % (name, status.st_size, status.st_mtime_ns))
         size_bytes += status.st_size
         mtime_ns = max(mtime_ns, status.st_mtime_ns)
-    for name, _ in files[:1] + files[1:][-1:]:
-        digest.update(_identify(folder / os.fsdecode(name)).sha256_ends.encode("ascii"))
+    for path in (pictures[0], pictures[-1])[: len(pictures)]:
+        digest.update(_identify(path).sha256_ends.encode("ascii"))
     return FileIdentity(size_bytes=size_bytes, mtime_ns=mtime_ns, sha256_ends=digest.hexdigest())
-
-
-def _files_of(folder: Path) -> Iterator[tuple[bytes, os.stat_result]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_file(follow_symlinks=False):
-                yield os.fsencode(entry.name), entry.stat(follow_symlinks=False)
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

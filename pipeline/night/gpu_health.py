@@ -82,7 +82,7 @@ class GpuHealth:
             logger.info("the GPU is not watched: %s", exc)
             return None
         try:
-            handle = _find(library, index)
+            handle = find_gpu(library, index)
             return cls(library, handle, name=f"GPU {index}", clock_s=clock_s)
         except (library.NVMLError, ValueError) as exc:
             logger.info("GPU %d is not watched: %s", index, exc)
@@ -165,7 +165,7 @@ class GpuHealth:
         return f"{self._name} was slowed down for {format_span(self._slow_s)}"
 
 
-def _find(library: Any, index: int) -> Any:
+def find_gpu(library: Any, index: int) -> Any:
     """The library's handle of a GPU; the library sees all GPUs, whatever ``CUDA_VISIBLE_DEVICES`` says.
 
     Raises:

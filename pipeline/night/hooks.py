@@ -24,8 +24,8 @@ _LOOK_S = 0.05
 """How often it is looked whether a hook has ended: film after film waits for that."""
 
 _OUTPUT_BYTES = 200_000_000
-"""What a hook writes is kept in a file without a name, emptied at this length. The last lines of a hook that ends in the
-very instant of emptying are lost: so it is far above what a hook says."""
+"""What a hook writes is kept in a file without a name, emptied at this length. The last lines of a hook that ends in
+the very instant of emptying are lost: so it is far above what a hook says."""
 
 _SHOWN_BYTES = 2_000
 """The end of its output, which is logged."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from engines.atomic import write_atomic
 from pipeline.decode.container import error_text, open_container
 from pipeline.errors import MediaError, OutputError, UnsupportedMedia
-from pipeline.frames import UNSPECIFIED
+from pipeline.frames import UNSPECIFIED, Crop
 from pipeline.show.wording import safe_text
 from pipeline.tags import SD_MAX_HEIGHT_PX, SD_MIN_HD_WIDTH_PX
 
@@ -66,6 +66,7 @@ def write_comparison(
     png: Path,
     stream_index: int | None = None,
     per_frame: int = 1,
+    crop: Crop | None = None,
 ) -> Comparison:
     """Put a frame of ``source``, enlarged by bicubic interpolation, beside the same frame of ``output``.
 
@@ -80,6 +81,7 @@ def write_comparison(
         png: The picture; replaced if it exists. Its folder exists.
         stream_index: The source's video stream; None for the first that is no cover art.
         per_frame: Frames of the output for each of the source: two where each is of a field.
+        crop: What of the source's frames was left out.
 
     Returns:
         Where the picture is and what it shows.
@@ -91,7 +93,7 @@ def write_comparison(
         ValueError: ``frame_index`` is negative.
     """
     enlarged, result = read_before_and_after(
-        source, output, frame_index=frame_index, stream_index=stream_index, per_frame=per_frame
+        source, output, frame_index=frame_index, stream_index=stream_index, per_frame=per_frame, crop=crop
     )
     height, width = result.shape[:2]
     side_h, side_w = min(height, SIDE_HEIGHT_PX), min(width, SIDE_WIDTH_PX)
@@ -113,7 +115,13 @@ def write_comparison(
 
 
 def read_before_and_after(
-    source: Path, output: Path, *, frame_index: int, stream_index: int | None = None, per_frame: int = 1
+    source: Path,
+    output: Path,
+    *,
+    frame_index: int,
+    stream_index: int | None = None,
+    per_frame: int = 1,
+    crop: Crop | None = None,
 ) -> tuple[Pixels, Pixels]:
     """Read the same frame of both films, at the output's size; arguments and errors as of ``write_comparison``.
 
@@ -123,6 +131,8 @@ def read_before_and_after(
     if frame_index < 0:
         raise ValueError(f"frame_index must not be negative, not {frame_index}")
     before = _decode_frame(source, frame_index=frame_index // per_frame, stream_index=stream_index)
+    if crop is not None and crop != Crop():
+        before = _cut(before, crop)
     after = _decode_frame(output, frame_index=frame_index, stream_index=None)
     height, width = after.height, after.width
     matrix = _SWS_MATRICES.get(before.colorspace, _guess_matrix(before))
@@ -176,6 +186,13 @@ def _decode_frame(path: Path, *, frame_index: int, stream_index: int | None) -> 
     except av.FFmpegError as exc:
         raise MediaError(f"cannot read frame {frame_index} of {path}: {error_text(exc)}", path=path) from exc
     raise MediaError(f"{path} has {count} frames, so there is no frame {frame_index}", path=path)
+
+
+def _cut(frame: VideoFrame, crop: Crop) -> VideoFrame:
+    from pipeline.decode.frame_filter import FrameFilter
+
+    height, width = frame.height - crop.top - crop.bottom, frame.width - crop.left - crop.right
+    return FrameFilter(frame, "crop", f"{width}:{height}:{crop.left}:{crop.top}").run(frame)[0]
 
 
 def _find_stream(container: InputContainer, *, path: Path, stream_index: int | None) -> VideoStream:

@@ -10,6 +10,7 @@ such as ``"30000/1001"``; null means unknown::
     host                    cpu_model, cpu_count, cpu_count_usable, memory_bytes, os, kernel, machine
     versions                python, numpy, av, libavcodec ..., openvino, ffmpeg_program ...: null if not installed
     input                   path, media (null if it could not be probed): the fields of frames.MediaInfo by their names
+                          (of pictures: how many, the first, the last, and what they have)
     output                  path, size_bytes; null if there is none
     config                  the resolved config, defaults filled in
     choices                 list of {part, chosen, reason}: decoder, engine, encoder ...
@@ -142,7 +143,7 @@ def build_report(
         "ended_at": ended_at,
         "host": probe_host(),
         "versions": probe_versions(ffmpeg=ffmpeg),
-        "input": {"path": input_path, "media": media},
+        "input": {"path": input_path, "media": _describe_media(media)},
         "output": None if output is None else {"path": output, "size_bytes": _size_bytes(output)},
         "config": config,
         "choices": choices,
@@ -227,6 +228,23 @@ def json_native(value: Any, *, where: str = "report") -> Any:
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
         return [json_native(item, where=f"{where}[{i}]") for i, item in enumerate(value)]
     raise TypeError(f"{where}: {type(value).__name__} has no JSON form")
+
+
+def _describe_media(media: MediaInfo | None) -> Mapping[str, Any] | None:
+    """The fields of a film; of pictures how many there are, not each of them."""
+    if media is None:
+        return None
+    fields = {field.name: getattr(media, field.name) for field in dataclasses.fields(media)}
+    if (pictures := media.pictures) is not None:
+        fields["pictures"] = {
+            "count": len(pictures.files),
+            "first": pictures.files[0],
+            "last": pictures.files[-1],
+            "has_alpha": pictures.has_alpha,
+            "is_grey": pictures.is_grey,
+            "profile_bytes": len(pictures.profile),
+        }
+    return fields
 
 
 def _lane_figures(graph: GraphSnapshot) -> list[dict[str, Any]]:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import media
+from helpers import media, picture_files
 from helpers.gpu_double import FakeGpu
 from helpers.nvdec_double import NvdecLibrary
 
 from pipeline.decode import DECODERS, Decoder, choose_decoder, open_decoder, probe_synthetic
+from pipeline.decode.images import probe_images
 from pipeline.decode.synthetic import SyntheticFilm, describe_film
 from pipeline.errors import MediaError, UnsupportedMedia
 from pipeline.frames import MediaInfo, SampleFormat
@@ -115,6 +116,26 @@ class TestSyntheticDecoder(DecoderContract):
     @pytest.fixture
     def film(self):
         return describe_film(SyntheticFilm(height=HEIGHT, width=WIDTH, frame_count=FRAME_COUNT))
+
+
+class TestImageDecoder(DecoderContract):
+    kind = "images"
+
+    @pytest.fixture
+    def film(self, tmp_path):
+        picture_files.write_counters(tmp_path / "frames", count=FRAME_COUNT, height=HEIGHT, width=WIDTH)
+        return probe_images(tmp_path / "frames", rate=Fraction(24000, 1001))
+
+
+class TestImageDecoderOfTurnedPictures(DecoderContract):
+    kind = "images"
+
+    @pytest.fixture
+    def film(self, tmp_path):
+        picture_files.write_counters(
+            tmp_path / "frames", count=FRAME_COUNT, height=HEIGHT, width=WIDTH, suffix="jpg", orientation=8
+        )
+        return probe_images(tmp_path / "frames", rate=Fraction(25))
 
 
 class TestLibavDecoder(DecoderContract):

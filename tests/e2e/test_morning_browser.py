@@ -11,53 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import nights
-from helpers.browser import Browser, find_browser, open_browser
+from helpers.browser import FLAWS, Browser, find_browser, open_browser
 from PIL import Image
 
 from pipeline.show.morning.page import write_page
 from pipeline.show.morning.summary import RunSummary, Thumbnails
 from pipeline.show.morning.thumbnails import encode_jpeg
-
-FLAWS = """
-(() => {
-  const flaws = [], root = document.documentElement;
-  const name = e => `${e.tagName}.${e.getAttribute("class") || ""} "${e.textContent.trim().slice(0, 40)}"`;
-  const rgb = text => (text.match(/[\\d.]+/g) || []).map(Number);
-  const linear = c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
-  const light = c => 0.2126 * linear(c[0]) + 0.7152 * linear(c[1]) + 0.0722 * linear(c[2]);
-  if (root.scrollWidth > innerWidth) flaws.push(`the page is ${root.scrollWidth} wide`);
-  for (const e of document.querySelectorAll("body *")) {
-    const style = getComputedStyle(e), box = e.getBoundingClientRect();
-    if (e.closest("defs") || e.closest("title") || box.width + box.height === 0) continue;
-    if (!e.checkVisibility()) continue;
-    if (box.left < -0.5 || box.right > innerWidth + 0.5) flaws.push(`outside: ${name(e)}`);
-    if (e instanceof HTMLElement && style.overflowX !== "visible" && e.scrollWidth > e.clientWidth + 1)
-      flaws.push(`clipped: ${name(e)}`);
-    const owns = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
-    if (!owns) continue;
-    if (e instanceof HTMLElement && e.scrollWidth > e.clientWidth + 1 && style.display !== "inline")
-      flaws.push(`overflows: ${name(e)}`);
-    if (parseFloat(style.fontSize) < 11) flaws.push(`tiny: ${name(e)}`);
-    const card = e.closest("td, article, .tiles li, .timeline, section, body").getBoundingClientRect();
-    if (box.left < card.left - 0.5 || box.right > card.right + 0.5) flaws.push(`out of its card: ${name(e)}`);
-    let behind = e;
-    while (behind && rgb(getComputedStyle(behind).backgroundColor)[3] === 0) behind = behind.parentElement;
-    const [a, b] = [light(rgb(e instanceof SVGElement ? style.fill : style.color)),
-                    light(rgb(getComputedStyle(behind || document.body).backgroundColor))];
-    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (contrast < 4.5) flaws.push(`contrast ${contrast.toFixed(2)}: ${name(e)}`);
-  }
-  for (const kind of ["text:not(.day)", "text.day"]) {
-    const seen = [...document.querySelectorAll(`svg ${kind}`)].filter(e => e.checkVisibility());
-    const boxes = seen.map(e => e.getBoundingClientRect());
-    for (let i = 1; i < boxes.length; i++)
-      if (boxes[i].left < boxes[i - 1].right + 2) flaws.push(`${name(seen[i - 1])} touches ${name(seen[i])}`);
-  }
-  for (const image of document.images) if (!image.naturalWidth) flaws.push(`not shown: ${image.alt}`);
-  return flaws;
-})()
-"""
-"""What is wrong with the page that is open, one line each. Contrast: WCAG 2.2, 1.4.3, level AA."""
 
 
 @pytest.fixture(scope="module")

@@ -57,9 +57,6 @@ ROWS_APART = Layout(padding=64)
 
 LEAST_SHARE_OF_A_COPY = 0.6
 """How fast each step is to be, beside a copy on the device that moves as many bytes as the step must."""
-LEAST_SHARES = {("one tile x2", "finish"): 0.38, ("one tile x4, shrunk", "finish"): 0.26}
-"""Of those that fall short of it: both are bound by instructions, not by memory. Measured 0.43 to 0.50 and 0.32; see
-pipeline/cuda/NOTES.md."""
 
 NETWORK_S = 1 / 308
 """The least time that the fastest network needs for a 1080p frame on an H200, at the limit of its arithmetic."""
@@ -275,6 +272,5 @@ def test_kernels_take_little_beside_the_network_and_use_the_memorys_speed(
             )
     for buffer in (cut_tiles, enlarged_tiles, canvas):
         buffer.close()
-    for step, share in shares.items():
-        assert share >= LEAST_SHARES.get((name, step), LEAST_SHARE_OF_A_COPY), shares
+    assert min(shares.values()) >= LEAST_SHARE_OF_A_COPY, shares
     assert total_s < share_of_network * NETWORK_S

@@ -8,8 +8,11 @@
 #define DEVICE static inline
 #define DEVICE_MEMBER inline
 #define SHARED
+#define OWN(Type, name) Type name[THREADS]
+#define OWN_OF(name) name[thread]
 #define EACH_THREAD for (int thread = 0; thread < THREADS; ++thread)
 #define SYNCHRONIZE ((void)0)
+#define SYNCHRONIZE_WARP ((void)0)
 #define BLOCK_X block_x
 #define BLOCK_Y block_y
 #define BLOCK_Z block_z
@@ -39,6 +42,16 @@ DEVICE float float_of(int bits) {
     float value;
     std::memcpy(&value, &bits, sizeof value);
     return value;
+}
+
+DEVICE float saturated_sum(float a, float b, float c) {
+    const float sum = a * b + c;
+    return sum > 0.0f ? std::fmin(sum, 1.0f) : 0.0f;
+}
+
+DEVICE unsigned int truncated(float value, float one) {
+    const float step = one / (1 << 23);
+    return (unsigned int)bits_of(one) + (unsigned int)(value / step);
 }
 
 template <int N>

@@ -123,6 +123,7 @@ def _describe_pictures(container: Any, film: Any) -> tuple[Facts, Fraction]:
         "width": first.width,
         "pixel aspect": Fraction(*_pair(film.sample_aspect_ratio)),
         "rotation": int(first.rotation) % 360,
+        "display matrix": bytes(first.side_data.get("DISPLAYMATRIX") or b"")[:20].hex(),
         "matrix": int(first.colorspace) if int(first.colorspace) != 2 else int(context.colorspace),
         "primaries": int(first.color_primaries),
         "transfer": int(first.color_trc),

@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from helpers import media
+from helpers import boxes, media
 from helpers.media_row import (
     ADTS,
     GUESSED_FULL,
@@ -24,7 +24,18 @@ from helpers.media_row import (
     with_codec,
 )
 from helpers.media_stream_rows import REFUSED, STREAMS
-from helpers.table_material import FRAMES, Material, ffmpeg, move_clock, retimed, rewrite, transcode, x264
+from helpers.table_material import (
+    FRAMES,
+    HEIGHT_PX,
+    WIDTH_PX,
+    Material,
+    ffmpeg,
+    move_clock,
+    retimed,
+    rewrite,
+    transcode,
+    x264,
+)
 
 __all__ = ["REFUSED", "Row", "ROWS"]
 
@@ -268,7 +279,53 @@ def _two_pictures(material: Material, path: Path) -> Path:
     return ffmpeg(path, "-i", material.pictures(), "-i", small, "-map", "0", "-map", "1", *x264())
 
 
+def _cropped(crop: boxes.Crop) -> Make:
+    """Pictures of which the container shows a part."""
+
+    def make(material: Material, path: Path) -> Path:
+        whole = path.with_name(f"whole{path.suffix}")
+        if path.suffix == ".mkv":
+            transcode(material, whole, *x264("-live", "1"))
+            boxes.crop_matroska(whole, path, crop)
+        else:
+            transcode(material, whole, *x264("-bf", "2"))
+            boxes.crop_iso(whole, path, crop, height=HEIGHT_PX, width=WIDTH_PX)
+        whole.unlink()
+        return path
+
+    return make
+
+
+def _is_cropped(crop: boxes.Crop) -> tuple[Change, ...]:
+    because = "what the container does not show is not upscaled"
+    left, right, top, bottom = crop
+    return (
+        Change("height", 2 * (HEIGHT_PX - top - bottom), because),
+        Change("width", 2 * (WIDTH_PX - left - right), because),
+    )
+
+
+def _mirrored(matrix: tuple[float, float, float, float]) -> Make:
+    def make(material: Material, path: Path) -> Path:
+        upright = path.with_name("upright.mp4")
+        transcode(material, upright, *x264())
+        boxes.turn_iso(upright, path, matrix)
+        upright.unlink()
+        return path
+
+    return make
+
+
+CROPPED = (2, 4, 4, 2)
+
 GEOMETRY = (
+    Row("cropped, mkv", "f.mkv", _cropped(CROPPED), changes=_is_cropped(CROPPED)),
+    Row("cropped, mp4", "f.mp4", _cropped(CROPPED), "mp4", changes=_is_cropped(CROPPED)),
+    *(Row(f"mirrored ({name}), mp4", "f.mp4", _mirrored(matrix), "mp4") for name, matrix in boxes.MIRRORED.items()),
+    *(
+        Row(f"mirrored ({name}), mp4 to mkv", "f.mp4", _mirrored(matrix), "mkv", in_container("mkv"))
+        for name, matrix in boxes.MIRRORED.items()
+    ),
     Row("sar 16:11, mkv", "f.mkv", made(sample_aspect=Fraction(16, 11))),
     Row("sar 32:27, mp4", "f.mp4", made(sample_aspect=Fraction(32, 27)), "mp4"),
     Row("rotated by 90, mp4", "f.mp4", made(rotation_deg=90), "mp4"),

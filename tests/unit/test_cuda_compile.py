@@ -43,14 +43,13 @@ def variants() -> list[KernelBuild]:
         blend_build("float16"),
         rows_build("float16", transfer_curve(1)),
         rows_build("float32", transfer_curve(18)),
-        finish_build(video, is_interleaved=True, image_dtype="float16", is_resampled=False, curve=None, dither=True),
+        finish_build(video, is_interleaved=True, image_dtype="float16", is_resampled=False, curve=None),
         finish_build(
             deep,
             is_interleaved=False,
             image_dtype="float32",
             is_resampled=True,
             curve=transfer_curve(16),
-            dither=False,
             seen=hlg,
         ),
         finish_build(
@@ -59,10 +58,9 @@ def variants() -> list[KernelBuild]:
             image_dtype="float16",
             is_resampled=False,
             curve=None,
-            dither=True,
             seen=pq,
         ),
-        finish_build(full, is_interleaved=False, image_dtype="float32", is_resampled=False, curve=None, dither=False),
+        finish_build(full, is_interleaved=False, image_dtype="float32", is_resampled=False, curve=None),
     ]
 
 

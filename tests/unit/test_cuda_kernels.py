@@ -231,11 +231,13 @@ def test_pictures_of_many_blocks_are_the_cpu_paths(start: RunFactory, format: Sa
 
 
 def test_nan_becomes_code_zero(start: RunFactory) -> None:
+    """In chroma too. Weights that are zero but for rounding count on the CPU, not here: from odd rows and columns on,
+    every sum that has a NaN under such a weight has one under another."""
     film = plan_film(source=FORMATS[0], height=40, width=40)
     tiles = random_tiles(film)
-    tiles[:, :, 20:24, 30:34] = np.nan
+    tiles[:, :, 21:25, 31:35] = np.nan
     found = start(film).finished(tiles)
-    assert not found[0][20:24, 30:34].any()
+    assert not found[0][21:25, 31:35].any()
     assert_codes_agree(found, cpu_finished(film, tiles))
 
 
@@ -360,9 +362,7 @@ def test_plans_that_do_not_fit_each_other_are_refused(start: RunFactory) -> None
 
 def test_structures_have_the_kernels_own_layout() -> None:
     format = FORMATS[0]
-    finish = finish_build(
-        format, is_interleaved=False, image_dtype="float16", is_resampled=False, curve=None, dither=False
-    )
+    finish = finish_build(format, is_interleaved=False, image_dtype="float16", is_resampled=False, curve=None)
     for build, arguments in (
         (cut_build(format, is_interleaved=False, io_dtype="float32"), CutArguments),
         (blend_build("float32"), BlendArguments),

@@ -128,17 +128,16 @@ def test_every_code_goes_through_and_back(start: RunFactory, seen: SeenCurve, ti
 
 def test_other_films_get_the_kernels_without_a_curve() -> None:
     cut = cut_build(FORMATS[0], is_interleaved=True, io_dtype="float16")
-    finish = finish_build(
-        FORMATS[0], is_interleaved=True, image_dtype="float16", is_resampled=False, curve=None, dither=False
-    )
+    finish = finish_build(FORMATS[0], is_interleaved=True, image_dtype="float16", is_resampled=False, curve=None)
     assert "-DSEEN=0" in cut.macros
     assert "-DSEEN=0" in finish.macros
 
 
 def test_nan_becomes_code_zero(start: RunFactory) -> None:
+    """Rows and columns as in the test of this name in test_cuda_kernels.py."""
     film = plan_film(source=FORMATS[0], height=40, width=40, seen=PQ)
     tiles = random_tiles(film)
-    tiles[:, :, 20:24, 30:34] = np.nan
+    tiles[:, :, 21:25, 31:35] = np.nan
     found = start(film).finished(tiles)
-    assert not found[0][20:24, 30:34].any()
+    assert not found[0][21:25, 31:35].any()
     assert_codes_agree(found, cpu_finished(film, tiles), share=0.98)

@@ -49,19 +49,22 @@ struct FinishArguments {
     Address image;             // read
     Address luma, blue, red;   // written
     Address first, weights;    // int (width), float (taps, width): columns that are resampled
-    Address thresholds;        // float (8, 8): dithering
+    Address biases;            // float (2, 8, 8): what luma and chroma codes begin with, threshold of rounding included
     long long image_pitch, image_plane;           // items
     long long luma_pitch, blue_pitch, red_pitch;  // bytes
     int height, width, chroma_rows, chroma_columns;
     int image_height, image_width;  // the same, or what it shrinks from
     int segment;  // rows of a block; even
-    int is_aligned;  // whether every fourth item of every row of the image begins a pack of four
+    int aligned_items;  // how many items of the image one access may load, wherever a row's index is a multiple of that
     int taps;
     int shift;
     float shrink_taps[24];
     float curve[6];
     float row_taps[12], column_taps[12];
-    float matrix[8];  // as pipeline.cpu.to_codes.rgb_to_ycbcr has it
-    float highest;
-    float seen[11];  // SeenCurve.constants
+    float matrix[3];  // shares of R', G', B' in luma
+    // All that follows, and `biases`, in units of the first power of two above the highest code.
+    float scales[3];  // codes per luma, per B' - luma, per R' - luma; RGB: per R', G', B'
+    float top;        // half a code above the highest
+    float one;        // a float's steps at this number are codes
+    float seen[11];   // SeenCurve.constants
 };

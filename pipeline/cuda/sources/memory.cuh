@@ -68,6 +68,22 @@ DEVICE Four<T> four_at(const T* from) {
     return four;
 }
 
+// Several of them, in as few accesses as an address that is a multiple of their size, or of 16 bytes, allows.
+template <typename T, int N>
+DEVICE void fours_at(const T* from, Four<T> (&to)[N]) {
+    typedef Pack<unsigned int, N * sizeof(T) < 4 ? N * int(sizeof(T)) : 4> Words;
+    constexpr int kWords = sizeof(Words) / 4;
+    UNROLL
+    for (int i = 0; i < N * int(sizeof(T)) / kWords; ++i) {
+        const Words words = ((const Words*)from)[i];
+        UNROLL
+        for (int j = 0; j < kWords; ++j) {
+            const int word = i * kWords + j;
+            to[word / int(sizeof(T))].words[word % int(sizeof(T))] = words.at[j];
+        }
+    }
+}
+
 DEVICE Four<float> four_of(float a, float b, float c, float d) {
     return {{(unsigned int)bits_of(a), (unsigned int)bits_of(b), (unsigned int)bits_of(c), (unsigned int)bits_of(d)}};
 }

@@ -2,11 +2,14 @@
 // this name that says the same to a C++ compiler, so that the very same kernels run, and are checked, on a processor.
 #pragma once
 
-// A kernel's body is a sequence of EACH_THREAD blocks with SYNCHRONIZE between them; no variable but those in SHARED
-// memory lives from one block to the next. THREADS is given on the command line.
+// A kernel's body is a sequence of EACH_THREAD blocks with SYNCHRONIZE between them; no variable lives from one block to
+// the next but those in SHARED memory and each thread's OWN, which OWN_OF names within such a block. THREADS is given on
+// the command line.
 #define DEVICE static __device__ __forceinline__
 #define DEVICE_MEMBER __device__ __forceinline__
 #define SHARED __shared__
+#define OWN(Type, name) Type name
+#define OWN_OF(name) name
 #define KERNEL(name, Arguments) \
     extern "C" __global__ void __launch_bounds__(THREADS) name(const __grid_constant__ Arguments a)
 // The same, in so few registers that a multiprocessor holds `blocks` of it at once.
@@ -14,6 +17,7 @@
     extern "C" __global__ void __launch_bounds__(THREADS, blocks) name(const __grid_constant__ Arguments a)
 #define EACH_THREAD if (const int thread = threadIdx.x; true)
 #define SYNCHRONIZE __syncthreads()
+#define SYNCHRONIZE_WARP __syncwarp()  // where only threads of a warp read what its threads wrote
 #define BLOCK_X int(blockIdx.x)
 #define BLOCK_Y int(blockIdx.y)
 #define BLOCK_Z int(blockIdx.z)
@@ -53,6 +57,16 @@ DEVICE void store_words(void* to, const unsigned int (&w)[4]) {
     asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3])
                  : "memory");
 }
+
+// a * b + c, within [0, 1]; 0 where that is NaN.
+DEVICE float saturated_sum(float a, float b, float c) {
+    float result;
+    asm("fma.rn.sat.f32 %0, %1, %2, %3;" : "=f"(result) : "f"(a), "f"(b), "f"(c));
+    return result;
+}
+
+// How many whole steps of float at `one`, a power of two, a smaller value holds: in the lowest bits of the result.
+DEVICE unsigned int truncated(float value, float one) { return (unsigned int)__float_as_int(__fadd_rz(one, value)); }
 
 DEVICE int bits_of(float value) { return __float_as_int(value); }
 DEVICE float float_of(int bits) { return __int_as_float(bits); }

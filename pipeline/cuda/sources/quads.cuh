@@ -16,5 +16,5 @@ struct Quads {
     DEVICE_MEMBER Pack<float, 4>& quad(int group, int further) {
         return at[further % STRIDE * kLength + further / STRIDE + group];
     }
-    DEVICE_MEMBER float item(unsigned int index) { return quad(index >> 2).at[index & 3]; }
+    DEVICE_MEMBER float& item(unsigned int index) { return quad(index >> 2).at[index & 3]; }
 };

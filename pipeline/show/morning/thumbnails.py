@@ -13,6 +13,7 @@ import numpy as np
 
 from engines.atomic import write_atomic
 from pipeline.errors import OutputError
+from pipeline.frames import Crop
 from pipeline.show.morning.summary import Thumbnails
 from pipeline.show.picture import Pixels, find_detail, read_before_and_after
 from pipeline.show.wording import safe_text
@@ -54,6 +55,7 @@ def write_thumbnails(
     after: Path,
     stream_index: int | None = None,
     per_frame: int = 1,
+    crop: Crop | None = None,
 ) -> Thumbnails:
     """Write both pictures as JPEG of at most ``MAX_BYTES`` each.
 
@@ -64,6 +66,7 @@ def write_thumbnails(
         before, after: The pictures; replaced if they exist. Their folder exists.
         stream_index: The source's video stream; None for the first that is no cover art.
         per_frame: Frames of the output for each of the source: two where each is of a field.
+        crop: What of the source's frames was left out.
 
     Returns:
         What was written.
@@ -75,7 +78,7 @@ def write_thumbnails(
         ValueError: ``frame_index`` is negative.
     """
     enlarged, result = read_before_and_after(
-        source, output, frame_index=frame_index, stream_index=stream_index, per_frame=per_frame
+        source, output, frame_index=frame_index, stream_index=stream_index, per_frame=per_frame, crop=crop
     )
     height, width = result.shape[:2]
     side_h, side_w = min(height, HEIGHT_PX), min(width, WIDTH_PX)

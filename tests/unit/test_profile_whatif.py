@@ -1,0 +1,202 @@
+"""What a run would make without one of its stages: what is predicted is what is then measured."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.device_runs import decoded, gpu_plan, host_plan, runner_spec
+from helpers.gpu_faults import LockedGpu
+from helpers.kernel_double import FakeNetwork, HostKernels
+from helpers.sleeping_stages import STAGES, line, slowed
+
+from pipeline.graph.runtime import run_graph
+from pipeline.graph.stage import Stage
+from pipeline.graph.tracing import Tracer
+from pipeline.preflight import open_planned_runner
+from pipeline.wiring import open_transforms
+from tools import profile_run
+from tools.profile_figures import Figures, measure
+from tools.profile_predict import Cost, bound_fps, costs_of, predict_fps
+from tools.profile_record import Recorded, record_run
+from tools.profile_replaced import KeptDecoder, KeptStitcher, KeptTiler, KeptUpscaler, keep_results, replacements
+from tools.profile_samples import Sampler
+
+ROOT = Path(__file__).parents[2]
+SECONDS = {"decode": 0.01, "tile": 0.02, "upscale": 0.08, "stitch": 0.02, "encode": 0.04}
+"""Waits beside which the work of small frames, and a busy machine, count for little."""
+COSTS = [
+    Cost(stage="decode", alone_s=0.001, cpu_s=0.002),
+    Cost(stage="upscale", alone_s=0.010, cpu_s=0.001, gpu_s=0.009),
+    Cost(stage="encode", alone_s=0.020, cpu_s=0.040),
+]
+
+
+def sleeping(seconds: dict[str, float], *, frame_count: int) -> Figures:
+    tracer = Tracer()
+    with Sampler(every_s=0.1) as sampler:
+        snapshot = run_graph(line(frame_count, slow=seconds, step_s=1.0), capacities=2, tracer=tracer)
+    return measure(
+        Recorded(
+            frames=frame_count,
+            seconds=snapshot.elapsed_s,
+            graph=tracer.graphs[0],
+            samples=tuple(sampler.samples),
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def synthetic() -> Figures:
+    return sleeping(SECONDS, frame_count=40)
+
+
+@pytest.mark.parametrize("without", STAGES)
+def test_the_prediction_for_a_synthetic_line_is_what_is_measured(without: str, synthetic: Figures) -> None:
+    predicted_fps, limit = predict_fps(
+        costs_of(synthetic), measured_fps=synthetic.steady_fps, lanes=1, cores=2, without=without
+    )
+    found = sleeping({**SECONDS, without: 0.0}, frame_count=40)
+    assert found.steady_fps == pytest.approx(predicted_fps, rel=0.1)
+    assert limit == found.verdict.stage == ("encode" if without == "upscale" else "upscale")
+
+
+@pytest.mark.parametrize("without", ["upscale", "encode"])
+def test_the_prediction_for_a_real_run_is_what_is_measured(tmp_path: Path, without: str) -> None:
+    plan = host_plan(tmp_path, frame_count=40, encode={"kind": "libx264"}, queues={"stitched_frames": 2})
+    with open_planned_runner(plan) as runner:
+        whole = measure(record_run(plan, runner, frame_count=40, wrap_stages=lambda stages, _: slowed(stages, SECONDS)))
+        replaced = {entry.stage: entry for entry in replacements(plan, runner, keep_results(plan, runner))}[without]
+
+        def wrap(stages: Sequence[Stage], lane: int) -> Sequence[Stage]:
+            stages = stages if replaced.wrap_stages is None else replaced.wrap_stages(stages, lane)
+            return slowed(stages, {**SECONDS, without: 0.0})
+
+        found = measure(record_run(replaced.plan, replaced.runner, frame_count=40, wrap_stages=wrap))
+    predicted_fps, _ = predict_fps(costs_of(whole), measured_fps=whole.steady_fps, lanes=1, cores=2, without=without)
+    assert found.steady_fps == pytest.approx(predicted_fps, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "fps", "limit"),
+    [
+        ({"lanes": 1, "cores": 16}, 50.0, "encode"),
+        ({"lanes": 4, "cores": 16}, 1 / 0.009, "gpu"),
+        ({"lanes": 4, "cores": 2}, 2 / 0.043, "processor"),
+        ({"lanes": 1, "cores": 16, "without": "encode"}, 100.0, "upscale"),
+        ({"lanes": 4, "cores": 2, "without": "encode"}, 1 / 0.009, "gpu"),
+        ({"lanes": 4, "cores": 2, "without": "upscale"}, 2 / 0.042, "processor"),
+    ],
+)
+def test_a_run_is_as_fast_as_the_scarcest_of_threads_processor_and_gpu(
+    options: dict[str, Any], fps: float, limit: str
+) -> None:
+    assert bound_fps(COSTS, **options) == (pytest.approx(fps), limit)
+
+
+def test_what_bounds_do_not_explain_is_kept() -> None:
+    assert predict_fps(COSTS, measured_fps=40, lanes=1, cores=16, without="encode")[0] == pytest.approx(80)
+
+
+@pytest.mark.parametrize(
+    "case", [{}, {"tile_px": 16}, {"tile_px": 16, "batch": 4}, {"batch": 3}], ids=["whole", "tiles", "mixed", "frames"]
+)
+def test_kept_results_come_for_the_same_frames_and_tiles_as_real_ones(tmp_path: Path, case: dict[str, int]) -> None:
+    plan = host_plan(tmp_path, frame_count=8, **case)
+    tiles = len(plan.grid.tiles)
+    with open_planned_runner(plan) as runner:
+        kept = keep_results(plan, runner, frame_count=4)
+        assert len(kept.decoded) == len(kept.finished) == 4
+        replaced = [
+            KeptTiler(kept, tiles_per_frame=tiles),
+            KeptUpscaler(kept),
+            KeptStitcher(kept, tiles_per_frame=tiles),
+        ]
+        with open_transforms(plan, runner) as real:
+            for place in range(3):
+                stages: list[Any] = [real.tiler, real.upscaler, real.stitcher]
+                found = run_line(plan, [*stages[:place], replaced[place], *stages[place + 1 :]])
+                wanted = run_line(plan, stages)
+                assert [stamp for stamp, _ in found] == [stamp for stamp, _ in wanted]
+                for (_, ours), (_, theirs) in list(zip(found, wanted, strict=True))[:4]:
+                    np.testing.assert_array_equal(ours, theirs)
+            assert [pool.free_count for pool in real.pools] == [pool.count for pool in real.pools]
+
+
+def run_line(plan: Any, stages: Sequence[Any]) -> list[tuple[Any, Any]]:
+    items: Any = decoded(plan)
+    for stage in stages:
+        items = stage.run(items)
+    found = []
+    for frame in items:
+        found.append((frame.stamp, np.array(frame.planes[0])))
+        frame.release()
+    return found
+
+
+def test_kept_frames_begin_anywhere_and_go_on(tmp_path: Path) -> None:
+    plan = host_plan(tmp_path, frame_count=8)
+    with open_planned_runner(plan) as runner:
+        decoder = KeptDecoder(keep_results(plan, runner, frame_count=3), info=plan.info)
+    stamps = [frame.stamp for frame in decoder.frames(5, 9)]
+    assert [stamp.index for stamp in stamps] == [5, 6, 7, 8]
+    assert len({after.pts - before.pts for before, after in itertools.pairwise(stamps)}) == 1
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_every_stage_can_be_replaced_in_a_whole_run(tmp_path: Path, lanes: int) -> None:
+    plan = replace(host_plan(tmp_path, frame_count=24, tile_px=16, encode={"kind": "libx264"}), lanes=lanes)
+    with open_planned_runner(plan) as runner:
+        entries = replacements(plan, runner, keep_results(plan, runner))
+        assert [entry.stage for entry in entries] == list(STAGES)
+        for entry in entries:
+            run = record_run(
+                entry.plan,
+                entry.runner,
+                frame_count=18,
+                wrap_decoder=entry.wrap_decoder,
+                wrap_stages=entry.wrap_stages,
+            )
+            assert run.frames == 18, entry.stage
+
+
+def test_on_a_gpu_decoder_network_and_encoder_can_be_replaced(tmp_path: Path) -> None:
+    plan, gpu = gpu_plan(host_plan(tmp_path, tile_px=16, frame_count=24)), LockedGpu()
+    network: Any = FakeNetwork(gpu, runner_spec(plan))
+    entries = replacements(plan, network, keep_results(plan, network))
+    assert [entry.stage for entry in entries] == ["decode", "upscale"]  # nothing is encoded in this plan
+    calls = [
+        [
+            span.kind
+            for span in record_run(
+                entry.plan,
+                entry.runner,
+                frame_count=24,
+                wrap_decoder=entry.wrap_decoder,
+                open_gpu=lambda _: (gpu, HostKernels),
+            ).gpu_spans
+        ].count("engine")
+        for entry in entries
+    ]
+    assert calls[0] == calls[1]  # it is asked as often
+    assert sum(entry.startswith("infer") for entry in gpu.log) < 2 * calls[0]  # and computes less
+    gpu.check_clean()
+
+
+def test_the_tool_says_what_it_predicted_and_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sets = ("infer.model=nearest-x2", "scale.factor=2", "encode.kind=libx264", "encode.preset=ultrafast")
+    arguments = [str(ROOT / "configs/demo.yaml"), *(word for key in sets for word in ("--set", key))]
+    assert profile_run.main([*arguments, "--frames", "16", "--what-if", "--out", str(tmp_path)]) == 0
+    report = json.loads((tmp_path / "profile.json").read_text())
+    assert [row["stage"] for row in report["what_if"]] == list(STAGES)
+    for row in report["what_if"]:
+        assert row["measured_fps"] > 0 and row["base_fps"] > 0
+        assert row["error"] == pytest.approx(row["predicted_fps"] / row["measured_fps"] - 1)
+    assert "without encode" in capsys.readouterr().out
+    assert "an encoder that writes nothing" in (tmp_path / "profile.html").read_text()

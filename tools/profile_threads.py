@@ -1,0 +1,75 @@
+"""Whose each thread of a run was, and what it took of the processor."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+
+from tools.profile_record import Recorded
+from tools.profile_samples import Sample
+
+Totals = list[tuple[float, float]]
+"""Moments, and what a total that grows was then."""
+Used = list[tuple[float, float]]
+"""Of each thread: seconds on a processor, seconds in which it waited for one."""
+
+
+def owners_of(run: Recorded) -> dict[int, str]:
+    """Whose each thread is, by the system's number.
+
+    A stage's own are known. Libraries' threads have the name of the thread that started them, libav's its own; what was
+    there before the run and is none of Python's is the network's.
+    """
+    stages = {stage.thread_id: stage.name for lane in run.graph.lanes for stage in lane.stages}
+    names = {number: reading.name for sample in run.samples for number, reading in sample.threads.items()}
+    found = {}
+    for number, name in names.items():
+        if number in stages:
+            found[number] = stages[number]
+        elif name in stages.values():
+            found[number] = name
+        elif name.startswith("av:"):
+            found[number] = "decode"
+        elif number in run.before and number != os.getpid():  # the first thread has the process's number
+            found[number] = "engine"
+        else:
+            found[number] = "others"
+    return found
+
+
+def used_by_owner(run: Recorded, owners: dict[int, str], *, start_s: float, stop_s: float) -> dict[str, Used]:
+    """What every thread took of the processor within a window, taken evenly between two looks."""
+    used: dict[str, Used] = {}
+    for number, owner in sorted(owners.items()):
+        cpu, queued = _totals(run.samples, number)
+        spent = (_within(cpu, start_s, stop_s), _within(queued, start_s, stop_s))
+        used.setdefault(owner, []).append(spent)
+    return used
+
+
+def _totals(samples: Sequence[Sample], number: int) -> tuple[Totals, Totals]:
+    """A thread's time on a processor and its waits for one, whenever it was looked at; 0 at the look before that."""
+    cpu: Totals = []
+    queued: Totals = []
+    before: Sample | None = None
+    for sample in samples:
+        reading = sample.threads.get(number)
+        if reading is not None:
+            if not cpu and before is not None:
+                cpu.append((before.time_s, 0.0))
+                queued.append((before.time_s, 0.0))
+            cpu.append((sample.time_s, reading.cpu_s))
+            queued.append((sample.time_s, reading.queued_s))
+        before = sample
+    return cpu, queued
+
+
+def _within(totals: Totals, start_s: float, stop_s: float) -> float:
+    """How much a total that grows, seen now and then, grew within a window."""
+    grown = 0.0
+    for (earlier_s, before), (later_s, after) in itertools.pairwise(totals):
+        overlap_s = min(later_s, stop_s) - max(earlier_s, start_s)
+        if overlap_s > 0:
+            grown += (after - before) * overlap_s / (later_s - earlier_s)
+    return grown

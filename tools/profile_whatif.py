@@ -1,0 +1,155 @@
+"""What a run would make if one of its stages took no time: predicted from the profile, and measured."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from engines import Runner
+from pipeline.plan import JobPlan
+from tools.profile_figures import Figures, measure
+from tools.profile_predict import Cost, costs_of, predict_fps
+from tools.profile_record import record_run
+from tools.profile_replaced import keep_results, replacements
+
+QUIET = 0.1
+"""Runs of the same thing that differ by more are no measure of another one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhatIf:
+    """One stage replaced."""
+
+    stage: str
+    replacement: str
+    """What stood in its place."""
+    predicted_fps: float
+    predicted_limit: str
+    """What would bound the run then: a stage, ``processor`` or ``gpu``."""
+    measured_fps: float
+    base_fps: float
+    """Of the whole run, mean of right before and right after."""
+    drift: float
+    """How much faster the fastest of all whole runs was than the slowest: what the machine itself did meanwhile."""
+
+    @property
+    def error(self) -> float:
+        """By which share of what was measured the prediction was off."""
+        return self.predicted_fps / self.measured_fps - 1
+
+    @property
+    def gain(self) -> float:
+        """How many times as fast as the whole run."""
+        return self.measured_fps / self.base_fps
+
+
+def measure_what_ifs(plan: JobPlan, runner: Runner, *, frame_count: int, repeat: int = 1) -> list[WhatIf]:
+    """Replace one stage after the other.
+
+    The run as it is comes before and after every one with a stage replaced, so that a machine that changes its speed
+    meanwhile does not change what is quoted.
+
+    Args:
+        plan: What to run.
+        runner: Opened for it.
+        frame_count: Frames of each run.
+        repeat: Runs for each stage; their median counts.
+    """
+    kept = keep_results(plan, runner)
+    costs: list[list[Cost]] = []
+    bases: list[Figures] = []
+
+    def run_base() -> Figures:
+        figures = measure(record_run(plan, runner, frame_count=frame_count))
+        bases.append(figures)
+        costs.append(costs_of(figures))
+        return figures
+
+    before = run_base()
+    found: list[WhatIf] = []
+    for replaced in replacements(plan, runner, kept):
+        seen: list[tuple[float, float]] = []
+        for _ in range(repeat):
+            run = record_run(
+                replaced.plan,
+                replaced.runner,
+                frame_count=frame_count,
+                wrap_decoder=replaced.wrap_decoder,
+                wrap_stages=replaced.wrap_stages,
+            )
+            after = run_base()
+            seen.append((measure(run).steady_fps, (before.steady_fps + after.steady_fps) / 2))
+            before = after
+        base_fps = statistics.median(base for _, base in seen)
+        around = mean_costs(costs[-repeat - 1 :])
+        predicted_fps, limit = predict_fps(
+            around, measured_fps=base_fps, lanes=plan.lanes, cores=usable_cores(bases), without=replaced.stage
+        )
+        found.append(
+            WhatIf(
+                stage=replaced.stage,
+                replacement=replaced.words,
+                predicted_fps=predicted_fps,
+                predicted_limit=limit,
+                measured_fps=statistics.median(fps for fps, _ in seen),
+                base_fps=base_fps,
+                drift=0.0,
+            )
+        )
+    rates = [figures.steady_fps for figures in bases]
+    return [replace(what_if, drift=max(rates) / min(rates) - 1) for what_if in found]
+
+
+def mean_costs(runs: Sequence[Sequence[Cost]]) -> list[Cost]:
+    """What the stages took in the mean of several runs."""
+    return [
+        Cost(
+            stage=same[0].stage,
+            alone_s=statistics.fmean(cost.alone_s for cost in same),
+            cpu_s=statistics.fmean(cost.cpu_s for cost in same),
+            gpu_s=statistics.fmean(cost.gpu_s for cost in same),
+        )
+        for same in zip(*runs, strict=True)
+    ]
+
+
+def usable_cores(runs: Sequence[Figures]) -> float:
+    """Cores that runs can have: all that there are, unless other programs left them fewer."""
+    cores = len(os.sched_getaffinity(0))
+    used = statistics.fmean(sum(thread.cpu_share for thread in run.threads) for run in runs)
+    wanted = statistics.fmean(sum(thread.queued_share for thread in run.threads) for run in runs)
+    return used if used + wanted > cores else cores
+
+
+def as_rows(what_ifs: Sequence[WhatIf]) -> list[dict[str, str]]:
+    """The table in words."""
+    return [
+        {
+            "stage": what_if.stage,
+            "predicted": f"{what_if.predicted_fps:.3g}",
+            "measured": f"{what_if.measured_fps:.3g}",
+            "error": f"{what_if.error:+.0%}",
+            "gain": f"{what_if.gain:.2f}",
+            "limit": what_if.predicted_limit,
+            "replacement": what_if.replacement,
+        }
+        for what_if in what_ifs
+    ]
+
+
+def as_json(what_ifs: Sequence[WhatIf]) -> list[dict[str, Any]]:
+    """All figures."""
+    return [asdict(what_if) | {"error": what_if.error, "gain": what_if.gain} for what_if in what_ifs]
+
+
+def drift_note(what_ifs: Sequence[WhatIf]) -> str:
+    """What to say of a machine that was not quiet; empty if it was."""
+    if not what_ifs or what_ifs[0].drift <= QUIET:
+        return ""
+    return (
+        f"The machine was not quiet: the same run was up to {what_ifs[0].drift:.0%} faster than at another time. "
+        "What was predicted and measured can differ by as much."
+    )
