@@ -162,6 +162,12 @@ def make_parser() -> argparse.ArgumentParser:
         verbs.choices[name].add_argument(
             "place", type=Path, metavar="PLACE", help="the run's folder, its output folder, or its config file"
         )
+    add("verify", command_verify, "compare a result with its source", config=False)
+    verify = verbs.choices["verify"]
+    verify.add_argument("source", type=Path, metavar="SOURCE", help="the film")
+    verify.add_argument("result", type=Path, metavar="RESULT", help="what was made of it: a film or a folder of PNG")
+    verify.add_argument("--config", type=Path, help="that of the run: what it promises is compared too")
+    verify.add_argument("--full", action="store_true", help="compare all frames, not only a sample")
     add("doctor", command_doctor, "say what this machine has and lacks, and what installs it", config=False)
     add("schema", command_schema, "write the JSON Schema of the config format", config=False)
     return parser
@@ -302,6 +308,21 @@ def command_plan(arguments: argparse.Namespace) -> int:
     if arguments.json:
         put_json({"jobs": plans})
     return max(codes, default=ExitCode.DONE)
+
+
+def command_verify(arguments: argparse.Namespace) -> int:
+    """``verify``: what is wrong with a result, or what was compared."""
+    from pipeline.config.load import load_config
+    from pipeline.verify.command import verify_files
+
+    config = None if arguments.config is None else load_config(arguments.config)
+    verification = verify_files(arguments.source, arguments.result, config=config, is_full=arguments.full)
+    if arguments.json:
+        put_json(verification.as_json())
+    else:
+        for line in verification.lines():
+            put(line)
+    return ExitCode.DONE if verification.is_ok else ExitCode.SOME_FAILED
 
 
 def command_doctor(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,15 @@ from typing import Literal
 
 from engines.errors import EngineError, InferenceFailed
 from pipeline.backoff import find_lack
-from pipeline.errors import ConfigError, MediaError, OutputError, PipelineError, SetupError, StallError
+from pipeline.errors import (
+    ConfigError,
+    MediaError,
+    OutputError,
+    PipelineError,
+    SetupError,
+    StallError,
+    VerificationFailed,
+)
 from pipeline.show.explain import find_cause
 
 FailureKind = Literal["memory", "disk", "io", "gpu", "stall", "crash", "input", "output", "config", "setup", "internal"]
@@ -45,6 +53,8 @@ def classify(exc: BaseException) -> FailureKind:
         return "setup"
     if isinstance(cause, OutputError):
         return "output"
+    if isinstance(cause, VerificationFailed):
+        return "internal"
     if isinstance(cause, MediaError):
         return "input"
     return "internal" if not isinstance(cause, PipelineError) else "output"

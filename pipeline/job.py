@@ -34,6 +34,7 @@ from pipeline.plan import JobPlan
 from pipeline.preflight import check_paths, make_output_folder
 from pipeline.run_terms import RunTerms, UpscaledFilm
 from pipeline.show.progress import JobPhase, JobProgress, RateMeter
+from pipeline.show.wording import format_count
 from pipeline.verify.keeping import keep_failed
 from pipeline.work_folder import REPLACED_NAME
 
@@ -142,6 +143,11 @@ def run_job(
         progress.enter("assembling")
         verification = _assemble(work, film, stop=stop, progress=progress)
         work.remember(frame_count=film.frame_count, damage=film.damage)
+    if different := verification.get("pictures", {}).get("differences"):
+        words = (
+            f"{format_count(len(different), 'frame')} of those compared with the damaged film differ: {different[0]}"
+        )
+        film = replace(film, notes=(*film.notes, words))
     outcome = _outcome(plan, film, started_s=started_s, verification=verification)
     return replace(outcome, frames_resumed=sum(segment.frame_count for segment in work.done))
 
@@ -230,7 +236,8 @@ def _verify(finished: Path, plan: JobPlan, film: UpscaledFilm, *, stop: StopToke
         is_damaged=film.damage is not None or any(segment.complaint for segment in segments),
         threads=plan.config.decode.threads,
     )
-    pictures = require_pictures(check_pictures(finished, terms, tick=stop.raise_if_aborted), path=plan.output)
+    check = check_pictures(finished, terms, tick=stop.raise_if_aborted)
+    pictures = require_pictures(check, path=plan.output, is_damaged=terms.is_damaged)
     return {**verified, "pictures": pictures, "pictures_s": time.perf_counter() - started_s}
 
 

@@ -32,8 +32,9 @@ _MATROSKA_TICK_S = Fraction(1, 1000)
 """Matroska as libav writes it rounds every time to this."""
 _RANGES = {0: None, 1: False, 2: True}
 """libavutil AVColorRange."""
-_HDR_STEPS = 2
-"""By how many of their units numbers of HDR metadata may differ: AV1 keeps them as binary fractions."""
+_HDR_STEPS, _PEAK_STEPS = 1, 20
+"""By how many of their steps numbers of HDR metadata may differ: AV1 keeps the peak in 1/256 cd/m2, which is 39 of
+0.0001, and all else in steps closer to those of the texts. Source: AV1 specification 6.7.4."""
 _MAX_DIFFERENCES = 8
 """More are not named; one that is everywhere (each frame late) is one."""
 _HINT = "please report it with the log; output.keep_work keeps the segments, and a new run makes the film again"
@@ -243,9 +244,13 @@ def _different(what: str, found: object, promised: object) -> Iterator[Differenc
 
 
 def _is_close(found: str, promised: str) -> bool:
+    """Whether two texts state the same light, as closely as bitstreams keep it."""
     numbers = [[int(number) for number in re.findall(r"\d+", text)] for text in (found, promised)]
+    steps = [_HDR_STEPS if "L(" in promised else 0] * len(numbers[1])  # content light is whole cd/m2 everywhere
+    if "L(" in promised:
+        steps[-2] = _PEAK_STEPS
     return len(numbers[0]) == len(numbers[1]) and all(
-        abs(one - two) <= _HDR_STEPS for one, two in zip(*numbers, strict=True)
+        abs(one - other) <= step for one, other, step in zip(*numbers, steps, strict=True)
     )
 
 

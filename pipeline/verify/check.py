@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,10 @@ class CheckTerms:
     """First frame of each segment but the first one."""
     deinterlacing: Deinterlacing | None = None
     is_damaged: bool = False
-    """Whether the source is: then its frames have their numbers only for a decoder that comes from its beginning."""
+    """Whether the source is: then its frames have their numbers only for a decoder that comes from its beginning, and
+    what is made of the damaged ones is not the same each time."""
+    reads_all: bool = False
+    """Whether the result is decoded to its end even if few of its frames are compared."""
     threads: int = 0
     """Of each decoder; 0 for as many as there are cores."""
 
@@ -54,7 +57,6 @@ def check_pictures(result: Path, terms: CheckTerms, *, tick: Callable[[], None] 
         tick: Called before each frame; may raise to end the check.
 
     Raises:
-        VerificationFailed: The result cannot be decoded to its end without errors.
         MediaError: The source or the result cannot be read.
     """
     frames = range(terms.frame_count)
@@ -68,23 +70,33 @@ def check_pictures(result: Path, terms: CheckTerms, *, tick: Callable[[], None] 
             frames=chosen,
             floors=floors_for(terms.model),
             time_base=terms.source.video.time_base,
+            max_findings=len(chosen) if terms.is_damaged else MAX_FINDINGS,
             tick=tick,
         )
-        if isinstance(made, DecodedFrames) and not check.findings and (damage := made.finish()) is not None:
-            raise VerificationFailed(f"{result} cannot be decoded without errors: {damage}", path=result, hint=HINT)
-    return check
+        damage = made.finish() if isinstance(made, DecodedFrames) else None
+        return replace(check, damage=damage, source_damage=source.damage)
 
 
-def require_pictures(check: PictureCheck, *, path: Path) -> dict[str, Any]:
+def require_pictures(check: PictureCheck, *, path: Path, is_damaged: bool) -> dict[str, Any]:
     """Turn a check with findings into an error.
 
+    Args:
+        check: What was found.
+        path: Of the result, for the message.
+        is_damaged: Whether the source is known to be; the check may have seen it too. Then findings are an error only
+            if more than half of the frames have some: decoders conceal damage each in its own way.
+
     Returns:
-        What was measured, for the report.
+        What was measured, for the report; with ``differences`` if the source is damaged and there are findings.
 
     Raises:
-        VerificationFailed: There are findings; names the first, and how many follow.
+        VerificationFailed: The result cannot be decoded without errors, or there are findings; names the first, and
+            how many follow.
     """
-    if check.findings:
+    if check.damage is not None:
+        raise VerificationFailed(f"{path} cannot be decoded without errors: {check.damage}", path=path, hint=HINT)
+    is_damaged = is_damaged or check.source_damage is not None
+    if check.findings and not (is_damaged and 2 * len(check.findings) <= check.compared):
         more = len(check.findings) - 1
         rest = "at least " if len(check.findings) >= MAX_FINDINGS else ""
         raise VerificationFailed(
@@ -94,12 +106,13 @@ def require_pictures(check: PictureCheck, *, path: Path) -> dict[str, Any]:
             hint=HINT,
         )
     worst = check.worst
-    return {
+    measured: dict[str, Any] = {
         "frames_compared": check.compared,
         "luma_psnr_db_min": None if worst is None else round(worst.luma_db, 2),
         "chroma_psnr_db_min": None if worst is None else round(worst.chroma_db, 2),
         "block_difference_max": None if worst is None else round(worst.block, 4),
     }
+    return measured | ({"differences": [str(finding) for finding in check.findings]} if check.findings else {})
 
 
 def source_index(info: MediaInfo, *, deinterlacing: Deinterlacing | None, threads: int) -> FrameIndex | None:
@@ -135,6 +148,6 @@ def _open_source(terms: CheckTerms, opened: ExitStack) -> DecodedFrames:
 
 def _open_result(result: Path, terms: CheckTerms, opened: ExitStack) -> DecodedFrames:
     info = probe_media(result)
-    index = None if terms.is_full else build_frame_index(info, threads=terms.threads)
+    index = None if terms.is_full or terms.reads_all else build_frame_index(info, threads=terms.threads)
     decoder = open_decoder("libav", info, threads=terms.threads, index=index)
     return DecodedFrames(opened.enter_context(decoder), index=index)

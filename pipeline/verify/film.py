@@ -27,9 +27,13 @@ class PictureCheck:
     compared: int
     """Frames."""
     findings: tuple[Finding, ...]
-    """Up to ``MAX_FINDINGS``, in film order; empty if all is well."""
+    """In film order; empty if all is well."""
     worst: Figures | None
     """The worst of each figure, not all of one frame; None if nothing was compared."""
+    damage: str | None = None
+    """What of the result could not be decoded, as far as it was; None if nothing."""
+    source_damage: str | None = None
+    """The same of the source."""
 
 
 class _SourcePictures:
@@ -73,6 +77,7 @@ def compare_films(
     frames: Sequence[int],
     floors: Floors,
     time_base: Fraction,
+    max_findings: int = MAX_FINDINGS,
     tick: Callable[[], None] = lambda: None,
 ) -> PictureCheck:
     """Compare frames of a result with those of its source.
@@ -83,6 +88,7 @@ def compare_films(
         frames: Which, ascending.
         floors: What the network's results reach at least.
         time_base: Of the source's times, seconds.
+        max_findings: After that many nothing more is compared.
         tick: Called before each frame; may raise to end the check.
 
     Raises:
@@ -118,7 +124,7 @@ def compare_films(
         if faults:
             logger.info("frame %d: %s", index, "; ".join(faults))
             findings.append(Finding(frame=index, time_s=float(own.stamp.pts * time_base), what="; ".join(faults)))
-            if len(findings) >= MAX_FINDINGS:
+            if len(findings) >= max_findings:
                 break
     originals.forget(frames[-1] + 2 if frames else 0)
     return PictureCheck(compared=compared, findings=tuple(findings), worst=worst)

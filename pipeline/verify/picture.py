@@ -22,6 +22,8 @@ class Grid:
     width: int
     format: SampleFormat
     """Its matrix is that of the comparison; never ``rgb``. Range and depth play no part."""
+    is_rgb_bound: bool = False
+    """Whether pictures are compared without colours that R'G'B' codes cannot hold: the result is of such codes."""
 
     @classmethod
     def between(cls, source: Frame, result: Frame) -> Grid:
@@ -29,7 +31,12 @@ class Grid:
         format = source.format
         if format.matrix == "rgb":
             format = SampleFormat(matrix="bt709", subsampling="444")
-        return cls(height=min(source.height, result.height), width=min(source.width, result.width), format=format)
+        return cls(
+            height=min(source.height, result.height),
+            width=min(source.width, result.width),
+            format=format,
+            is_rgb_bound="rgb" in (source.format.matrix, result.format.matrix),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +57,8 @@ def picture_of(frame: Frame, grid: Grid) -> Picture:
         grid: Where to.
     """
     own = frame.format
+    if grid.is_rgb_bound and own.matrix != "rgb":
+        return _rgb_bound(frame, grid)
     if own.matrix == grid.format.matrix:
         luma = _reduce(frame, 0, grid, to_chroma=False)
         return Picture(luma=luma, chroma=np.stack([_reduce(frame, index, grid, to_chroma=True) for index in (1, 2)]))
@@ -60,6 +69,19 @@ def picture_of(frame: Frame, grid: Grid) -> Picture:
         return np.asarray(np.tensordot(turn.astype(np.float32), planes, axes=1))
 
     return Picture(luma=turned(to_chroma=False)[0], chroma=turned(to_chroma=True)[1:])
+
+
+def _rgb_bound(frame: Frame, grid: Grid) -> Picture:
+    """A picture of Y'CbCr codes as R'G'B' codes hold it: what lies outside their cube is cut off, pixel by pixel."""
+    planes = np.stack([_reduce(frame, index, grid, to_chroma=False) for index in range(3)])
+    rgb = np.clip(np.tensordot(rgb_matrix(frame.format.matrix).astype(np.float32), planes, axes=1), 0, 1)
+    luma, *chroma = np.tensordot(np.linalg.inv(rgb_matrix(grid.format.matrix)).astype(np.float32), rgb, axes=1)
+    full = _axes(grid.format, height=grid.height, width=grid.width, is_chroma=False)
+    halved = _axes(grid.format, height=grid.height, width=grid.width, is_chroma=True)
+    rows, columns = zip(full, halved, strict=True)
+    return Picture(
+        luma=np.asarray(luma), chroma=np.stack([reduce_plane(plane, rows=rows, columns=columns) for plane in chroma])
+    )
 
 
 def rgb_matrix(matrix: Matrix) -> NDArray[np.float64]:

@@ -41,11 +41,18 @@ class DecodedFrames:
         self._index = index
         self._running: Iterator[Frame] | None = None
         self._reached = 0
+        self._damage: str | None = None  # of iterations that were left
+
+    @property
+    def damage(self) -> str | None:
+        """What could not be decoded so far; None if nothing."""
+        return self._damage or self._decoder.damage
 
     def frame(self, index: int) -> Frame | None:
         """See ``FrameReader.frame``."""
         entry = None if self._index is None else self._index.entry_before(index)
         if self._running is None or (entry is not None and entry.frame > self._reached):
+            self._damage = self.damage
             self._running = self._decoder.frames(index if entry is not None else 0)
         for frame in self._running:
             self._reached = frame.stamp.index + 1
@@ -60,7 +67,7 @@ class DecodedFrames:
             self._running = self._decoder.frames(0)
         for frame in self._running:
             frame.release()
-        return self._decoder.damage
+        return self.damage
 
 
 class PictureFolder:
