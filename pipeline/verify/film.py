@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 from pipeline.frames import Frame
@@ -131,9 +131,12 @@ def compare_films(
 
 
 def _worse(one: Figures, other: Figures) -> Figures:
-    return replace(
-        one,
+    return Figures(
         luma_db=min(one.luma_db, other.luma_db),
         chroma_db=min(one.chroma_db, other.chroma_db),
         block=max(one.block, other.block),
+        cast=max(one.cast, other.cast),
+        slip_px=max(one.slip_px, other.slip_px),
+        chroma_slip_px=max(one.chroma_slip_px, other.chroma_slip_px),
+        lean=max(one.lean, other.lean),
     )

@@ -40,18 +40,35 @@ class Floors:
     slip_source_px: float
     """Largest shift that the network itself makes, pixels of the source."""
 
+    chroma_slip_source_px: float
+    """The same of chroma against its own place, in luma's pixels."""
+    cast: float
+    """Largest difference of the mean of Cb or Cr of a whole picture, nominal units."""
 
-UNKNOWN = Floors(luma_db=17.0, chroma_db=20.0, block=0.20, slip_source_px=0.2)
+
+UNKNOWN = Floors(luma_db=17.0, chroma_db=20.0, block=0.20, slip_source_px=0.2, chroma_slip_source_px=0.5, cast=0.03)
 """For networks that nobody measured: more tolerant than all that were."""
 
 MEASURED: Mapping[str, Floors] = MappingProxyType(
     {
-        "realesr-animevideov3": Floors(luma_db=18.0, chroma_db=20.0, block=0.09, slip_source_px=0.12),
-        "RealESRGAN_x4plus_anime_6B": Floors(luma_db=18.0, chroma_db=20.0, block=0.12, slip_source_px=0.17),
-        "RealESRGAN_x4plus": Floors(luma_db=18.0, chroma_db=20.0, block=0.18, slip_source_px=0.12),
-        "nearest-x1": Floors(luma_db=20.0, chroma_db=22.0, block=0.10, slip_source_px=0.1),
-        "nearest-x2": Floors(luma_db=20.0, chroma_db=22.0, block=0.10, slip_source_px=0.1),
-        "nearest-x4": Floors(luma_db=20.0, chroma_db=22.0, block=0.10, slip_source_px=0.1),
+        "realesr-animevideov3": Floors(
+            luma_db=18.0, chroma_db=20.0, block=0.09, slip_source_px=0.12, chroma_slip_source_px=0.4, cast=0.02
+        ),
+        "RealESRGAN_x4plus_anime_6B": Floors(
+            luma_db=18.0, chroma_db=20.0, block=0.12, slip_source_px=0.17, chroma_slip_source_px=0.4, cast=0.02
+        ),
+        "RealESRGAN_x4plus": Floors(
+            luma_db=18.0, chroma_db=20.0, block=0.18, slip_source_px=0.12, chroma_slip_source_px=0.4, cast=0.02
+        ),
+        "nearest-x1": Floors(
+            luma_db=20.0, chroma_db=22.0, block=0.10, slip_source_px=0.1, chroma_slip_source_px=0.4, cast=0.02
+        ),
+        "nearest-x2": Floors(
+            luma_db=20.0, chroma_db=22.0, block=0.10, slip_source_px=0.1, chroma_slip_source_px=0.4, cast=0.02
+        ),
+        "nearest-x4": Floors(
+            luma_db=20.0, chroma_db=22.0, block=0.10, slip_source_px=0.1, chroma_slip_source_px=0.4, cast=0.02
+        ),
     }
 )
 """By the network's name."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.verify.floors import Floors
 from pipeline.verify.measure import (
     ColourFit,
+    Slip,
     Worst,
     colour_blocks,
+    colour_cast,
     fit_colours,
     likeness,
     psnr_db,
@@ -43,6 +45,14 @@ class Figures:
     chroma_db: float
     block: float
     """Largest difference of a block's mean, nominal units."""
+    cast: float
+    """Difference of the mean of Cb or Cr, the larger, nominal units. Networks change that of luma more than that."""
+    slip_px: float
+    """Shift of luma, pixels of the grid; 0 where it cannot be told."""
+    chroma_slip_px: float
+    """The same of chroma, in luma's pixels."""
+    lean: float
+    """How far it is on the way to a neighbour, 1 at that; 0 where they cannot be told apart."""
 
 
 class Judge:
@@ -75,37 +85,57 @@ class Judge:
         """
         blocks = colour_blocks(source), colour_blocks(result)
         worst = worst_block(*blocks)
+        leans = [self._lean(source, result, other) for other in (before, after)]
+        slip = slip_of(_middle(source.luma), _middle(result.luma), contrast=_SLIP_CONTRAST)
+        chroma_slip = self._chroma_slip(source, result)
         figures = Figures(
             luma_db=psnr_db(source.luma, result.luma),
             chroma_db=psnr_db(source.chroma, result.chroma),
             block=worst.difference,
+            cast=colour_cast(source, result),
+            slip_px=0.0 if slip is None else slip.length,
+            chroma_slip_px=0.0 if chroma_slip is None else chroma_slip.length,
+            lean=max(leans),
         )
         fit = fit_colours(*blocks, matrix=self._grid.format.matrix)
         faults = (
-            *self._misplaced(source, result, before=before, after=after),
-            *self._shifted(source, result),
+            *(
+                f"it shows the frame {word} it (out of order, repeated or lost)"
+                for lean, word in zip(leans, ("before", "after"), strict=True)
+                if lean > _LEAN
+            ),
+            *self._shifted(slip, "it is", limit_px=self._floors.slip_source_px),
+            *self._shifted(chroma_slip, "its chroma is", limit_px=self._floors.chroma_slip_source_px),
             *_mistaken(fit),
             *self._below(figures, worst),
         )
         return figures, faults
 
-    def _misplaced(
-        self, source: Picture, result: Picture, *, before: Picture | None, after: Picture | None
-    ) -> Iterator[str]:
-        for other, word in ((before, "before"), (after, "after")):
-            if other is None:
-                continue
-            like = likeness(source, result, other)
-            if like.apart_rms > _APART_RMS and like.lean > _LEAN and like.other_rms < like.own_rms:
-                yield f"it shows the frame {word} it (out of order, repeated or lost)"
+    def _lean(self, source: Picture, result: Picture, other: Picture | None) -> float:
+        if other is None:
+            return 0.0
+        like = likeness(source, result, other)
+        return like.lean if like.apart_rms > _APART_RMS and like.other_rms < like.own_rms else 0.0
 
-    def _shifted(self, source: Picture, result: Picture) -> Iterator[str]:
-        slip = slip_of(_middle(source), _middle(result), contrast=_SLIP_CONTRAST)
+    def _chroma_slip(self, source: Picture, result: Picture) -> Slip | None:
+        """Of the plane that says more of its place."""
+        found = [
+            slip
+            for plane, made in zip(source.chroma, result.chroma, strict=True)
+            if (slip := slip_of(_middle(plane), _middle(made), contrast=_SLIP_CONTRAST)) is not None
+        ]
+        if not found:
+            return None
+        slip = max(found, key=lambda slip: slip.contrast)
+        rows, columns = self._grid.chroma_step_px
+        return replace(slip, down=slip.down * rows, right=slip.right * columns)
+
+    def _shifted(self, slip: Slip | None, what: str, *, limit_px: float) -> Iterator[str]:
         if slip is None:
             return
         down, right = slip.down * self._scale, slip.right * self._scale
-        if max(abs(down), abs(right)) > max(SLIP_RESULT_PX, self._floors.slip_source_px * self._scale):
-            yield f"it is shifted by {right:+.1f} pixels to the right and {down:+.1f} down"
+        if max(abs(down), abs(right)) > max(SLIP_RESULT_PX, limit_px * self._scale):
+            yield f"{what} shifted by {right:+.1f} pixels to the right and {down:+.1f} down"
 
     def _below(self, figures: Figures, worst: Worst) -> Iterator[str]:
         floors = self._floors
@@ -115,6 +145,11 @@ class Judge:
         ):
             if found < floor:
                 yield f"{name} differs from the source: PSNR {found:.1f} dB, at least {floor:.1f} dB was expected"
+        if figures.cast > floors.cast:
+            yield (
+                f"its colours are shifted: their mean chroma is off by {100 * figures.cast:.1f} %,"
+                f" at most {100 * floors.cast:.1f} % was expected"
+            )
         if worst.difference > floors.block:
             yield (
                 f"the part at ({worst.left}, {worst.top}) of {self._grid.width}x{self._grid.height} is another:"
@@ -127,7 +162,7 @@ def _mistaken(fit: ColourFit) -> Iterator[str]:
         yield f"its colours are shifted as if {fit.mistake}"
 
 
-def _middle(picture: Picture) -> Plane:
-    height, width = picture.luma.shape
+def _middle(plane: Plane) -> Plane:
+    height, width = plane.shape
     top, left = max(0, height - _SLIP_WINDOW_PX) // 2, max(0, width - _SLIP_WINDOW_PX) // 2
-    return picture.luma[top : top + _SLIP_WINDOW_PX, left : left + _SLIP_WINDOW_PX]
+    return plane[top : top + _SLIP_WINDOW_PX, left : left + _SLIP_WINDOW_PX]

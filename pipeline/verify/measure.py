@@ -41,6 +41,13 @@ class Slip:
     down: float
     """Pixels of the grid."""
     right: float
+    contrast: float
+    """Root mean square gradient in the flattest direction, nominal per pixel: how surely it can be told."""
+
+    @property
+    def length(self) -> float:
+        """The longer one of both ways."""
+        return max(abs(self.down), abs(self.right))
 
 
 def psnr_db(source: NDArray[np.float32], result: NDArray[np.float32]) -> float:
@@ -86,6 +93,11 @@ def worst_block(source: NDArray[np.float32], result: NDArray[np.float32]) -> Wor
     return Worst(difference=float(difference[row, column]), top=int(row) * BLOCK_PX, left=int(column) * BLOCK_PX)
 
 
+def colour_cast(source: Picture, result: Picture) -> float:
+    """By how much the mean of Cb or Cr differs, nominal units; the larger."""
+    return float(np.abs(np.mean(result.chroma - source.chroma, axis=(1, 2), dtype=np.float64)).max())
+
+
 def slip_of(source: NDArray[np.float32], result: NDArray[np.float32], *, contrast: float) -> Slip | None:
     """Estimate how far a picture was shifted, by least squares on its gradients.
 
@@ -109,10 +121,11 @@ def slip_of(source: NDArray[np.float32], result: NDArray[np.float32], *, contras
     change = (after - before)[inside].astype(np.float64).ravel()
     change -= change.mean()  # a change of brightness is no shift
     normal = np.array([[down @ down, down @ right], [down @ right, right @ right]]) / down.size
-    if np.linalg.eigvalsh(normal)[0] < contrast**2:
+    flattest = float(np.linalg.eigvalsh(normal)[0])
+    if flattest < contrast**2:
         return None
     moved = -np.linalg.solve(normal, np.array([down @ change, right @ change]) / down.size)
-    return Slip(down=float(moved[0]), right=float(moved[1]))
+    return Slip(down=float(moved[0]), right=float(moved[1]), contrast=math.sqrt(flattest))
 
 
 def _smooth(plane: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -38,6 +38,11 @@ class Grid:
             is_rgb_bound="rgb" in (source.format.matrix, result.format.matrix),
         )
 
+    @property
+    def chroma_step_px(self) -> tuple[int, int]:
+        """Luma pixels from one chroma sample to the next, down and to the right."""
+        return 2 if self.format.subsampling == "420" else 1, 1 if self.format.subsampling == "444" else 2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
