@@ -69,9 +69,18 @@ def list_gpus() -> list[str]:
     ]
 
 
-def check_cuda_core() -> Finding:
-    """cuda.core, through which kernels and streams are driven."""
-    return check_module(name="cuda-core", modules=("cuda.core",), packages=("cuda-core",), fix=NVIDIA_EXTRA)
+def check_cuda_bindings() -> Finding:
+    """cuda.bindings, through which memory, streams and kernels are driven."""
+    return check_module(name="CUDA bindings", modules=("cuda.bindings",), packages=("cuda-bindings",), fix=NVIDIA_EXTRA)
+
+
+def check_nvrtc() -> Finding:
+    """NVIDIA's runtime compiler, which makes machine code of our kernels."""
+    version = installed_version("nvidia-cuda-nvrtc")
+    if version is None:
+        found = "not installed as a package; a CUDA toolkit's own serves too"
+        return Finding(name="NVRTC", state="optional", found=found, fix=NVIDIA_EXTRA)
+    return Finding(name="NVRTC", state="ok", found=version)
 
 
 def check_tensorrt() -> Finding:
@@ -213,7 +222,8 @@ ENGINE_PROBES: tuple[Callable[[], Finding], ...] = (
     check_torch,
     check_onnxruntime,
     check_gpu,
-    check_cuda_core,
+    check_cuda_bindings,
+    check_nvrtc,
     check_tensorrt,
     check_tensorrt_rtx,
     check_weights,

@@ -7,7 +7,7 @@ from pipeline.config import Config
 from pipeline.config.models import EncodeSection
 from pipeline.encode import EncoderChoice, EncodeSpec, check_encoder, choose_encoder, describe_losses
 from pipeline.errors import ConfigError
-from pipeline.frames import MediaInfo
+from pipeline.media import MediaInfo
 from pipeline.sizes import choose_output_size
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config import Config
 from pipeline.encode.table import ENCODERS
-from pipeline.frames import MediaInfo
+from pipeline.media import MediaInfo
 
 if TYPE_CHECKING:
     from pipeline.config.models import EncodeSection

@@ -23,10 +23,10 @@ from pipeline.encode import EncodeSpec, describe_hdr_losses, describe_losses
 from pipeline.encoding import plan_encoding
 from pipeline.engine import ModelFile, choose_engine, find_network, list_model_files
 from pipeline.errors import ConfigError
-from pipeline.frames import MediaInfo
 from pipeline.inputs.output_names import place_output
 from pipeline.inputs.pictures import is_picture_source, is_sequence
 from pipeline.lane_plan import plan_lanes
+from pipeline.media import MediaInfo
 from pipeline.picture_plan import plan_pictures
 from pipeline.pool_plan import PoolPlan, plan_pools
 from pipeline.probe import probe_media

@@ -11,16 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import MediaError, UnsupportedMedia
-from pipeline.frames import (
-    UNSPECIFIED,
-    ChromaLocation,
-    ColourTags,
-    MediaInfo,
-    SampleFormat,
-    StreamEntry,
-    StreamKind,
-    VideoTrack,
-)
+from pipeline.frames import UNSPECIFIED, ChromaLocation, ColourTags, SampleFormat
+from pipeline.media import MediaInfo, StreamEntry, StreamKind, VideoTrack
 from pipeline.stream_words import StreamWords, read_stream_words
 from pipeline.tags import CHROMA_LOCATIONS, resolve_format, unsupported_reason
 
@@ -161,6 +153,8 @@ def _first_frames(container: InputContainer, stream: VideoStream, path: Path) ->
                 frames += packet.decode()
             except av.error.FFmpegError as exc:
                 failure = error_text(exc)
+            except ValueError as exc:  # PyAV 19: a decoder that did not open at the first packet is gone at the next
+                failure = failure or error_text(exc)
             if len(frames) >= PROBED_FRAMES:
                 return frames
     except av.error.FFmpegError as exc:

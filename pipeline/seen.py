@@ -20,7 +20,7 @@ from pipeline.flat import flat_output
 from pipeline.transfer import TransferCurve, transfer_curve
 
 if TYPE_CHECKING:
-    from pipeline.frames import VideoTrack
+    from pipeline.media import VideoTrack
 
 HdrView = Literal["auto", "direct", "curve"]
 """``infer.hdr``."""

@@ -16,7 +16,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pipeline.frames import ChromaLocation, Crop
+from pipeline.frames import ChromaLocation
+from pipeline.media import Crop
 from pipeline.tags import CHROMA_LOCATIONS
 
 if TYPE_CHECKING:

@@ -177,7 +177,7 @@ def open_planned_gpu(plan: JobPlan) -> tuple[Device, KernelMaker]:
     """The GPU that a plan's network runs on, and what makes its kernels there.
 
     Raises:
-        BackendUnavailable: There is no such GPU, or cuda-python is missing.
+        BackendUnavailable: There is no such GPU, or cuda-bindings is missing.
     """
     return open_planned_device(plan), make_frame_kernels()
 

@@ -14,7 +14,8 @@ run       all stages, ``--repeat`` times, after a short run to warm up. ``fps`` 
           of the frames, without filling and emptying, which a long film hardly notices. Each lane gets one segment,
           or more if ``output.segment_s`` is shorter.
 encoders  as many encoders as there are lanes, side by side in threads of their own, alone, on ``--ring`` upscaled
-          frames of the film kept in memory, over and over; the same settings, threads and number of frames.
+          frames of the film kept in memory (the GPU's for an encoder that reads it), over and over; the same settings,
+          threads and number of frames.
 encoder   one encoder on these frames, with the threads that it has in a run with one lane.
 stages    what the stages but the engine take of the processor with frames in the host's memory, each alone.
 
@@ -33,8 +34,9 @@ from pathlib import Path
 from typing import Any
 
 from film_clip import describe_clip, make_clip
+from frame_ring import open_ring
 from stage_figures import Figures, Flow
-from stage_parts import keep_finished, measure_costs, measure_encoders, measure_engine, measure_run
+from stage_parts import measure_costs, measure_encoders, measure_engine, measure_run
 
 from engines import EngineError
 from pipeline.config import Config
@@ -140,14 +142,14 @@ def measure(task: Task, films: Films) -> Figures:
                 figures.runs.append(measure_run(plan, runner))
                 if "engine" in parts:
                     figures.engine.append(measure_engine(plan, runner))
-        if not plan.encode.encoder.codec or plan.encode.encoder.is_hardware:
-            parts = parts - {"encoders", "encoder"}  # null, or an encoder that takes its frames from the GPU
+        if not plan.encode.encoder.codec:
+            parts = parts - {"encoders", "encoder"}
         if parts & {"encoders", "encoder"}:
-            ring = keep_finished(plan, runner, count=min(task.ring, task.frames))
-            if "encoders" in parts:
-                figures.encoders = measure_encoders(plan, ring, frame_count=task.frames)
-            if "encoder" in parts and not (plan.lanes == 1 and figures.encoders):
-                figures.encoder = measure_encoders(films.single, ring, frame_count=task.frames)
+            with open_ring(plan, runner, count=min(task.ring, task.frames)) as ring:
+                if "encoders" in parts:
+                    figures.encoders = measure_encoders(plan, ring, frame_count=task.frames)
+                if "encoder" in parts and not (plan.lanes == 1 and figures.encoders):
+                    figures.encoder = measure_encoders(films.single, ring, frame_count=task.frames)
         if "stages" in parts:
             figures.costs = measure_costs(films.on_host, runner)
     return figures

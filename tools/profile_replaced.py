@@ -18,9 +18,10 @@ import numpy as np
 from engines import Runner
 from engines.runner import Completion, FinishedCompletion
 from pipeline.encode.table import ENCODERS
-from pipeline.frames import Frame, FrameStamp, MediaInfo, TileBatch, TileSlot
+from pipeline.frames import Frame, FrameStamp, TileBatch, TileSlot
 from pipeline.graph.stage import Stage
 from pipeline.instruments import DecoderOpener
+from pipeline.media import MediaInfo
 from pipeline.plan import JobPlan
 from pipeline.stages import DecodeSource
 from pipeline.wiring import open_transforms, planned_decoder

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.assembly.ffmpeg import find_ffmpeg
+from pipeline.decode.container import open_container
 
 Fingerprint = Mapping[str, str]
 """Parts of a film by name, each as a number or a digest."""
@@ -71,10 +72,8 @@ def fingerprint(path: Path) -> Fingerprint:
 
 def _stream_parts(path: Path) -> Fingerprint:
     """Every packet of every stream, and what the container says."""
-    import av
-
     parts: dict[str, str] = {}
-    with av.open(path, metadata_errors="surrogateescape") as container:
+    with open_container(path) as container:
         parts["container"] = container.format.name
         parts["chapters"] = repr([(one["start"], one["end"], one["metadata"]) for one in container.chapters()])
         for stream in container.streams:
@@ -91,9 +90,7 @@ def _stream_parts(path: Path) -> Fingerprint:
 
 def _picture_parts(path: Path) -> Fingerprint:
     """Every frame, and its time."""
-    import av
-
-    with av.open(path, metadata_errors="surrogateescape") as container:
+    with open_container(path) as container:
         count, pictures, times_shown = 0, hashlib.sha256(), hashlib.sha256()
         for frame in container.decode(video=0):
             count += 1

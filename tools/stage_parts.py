@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from frame_ring import FrameRing, RingSource
 from stage_figures import EngineRate, Flow, StageCost
 
 from engines import Runner
-from pipeline.frames import Frame, FrameStamp, TileBatch
+from engines.gpu import Device
+from pipeline.frames import Frame, TileBatch
 from pipeline.graph.metrics import GraphSnapshot
 from pipeline.graph.pool import BufferPool
 from pipeline.graph.runtime import run_graph
@@ -106,60 +108,12 @@ def measure_run(plan: JobPlan, runner: Runner) -> Flow:
     )
 
 
-def keep_finished(plan: JobPlan, runner: Runner, *, count: int) -> list[Frame]:
-    """The film's first upscaled frames as its encoder gets them, in memory of their own.
-
-    Args:
-        plan: The run.
-        runner: Opened for it, idle.
-        count: Frames at most.
-    """
-    with open_transforms(replace(plan, lanes=1), runner) as transforms, ExitStack() as closed:
-        items: Iterator[Any] = DecodeSource(planned_decoder(plan, transforms=transforms)).run()
-        items = islice(closed.enter_context(closing(cast(Any, items))), count)
-        for stage in (transforms.tiler, transforms.upscaler, transforms.stitcher):
-            items = closed.enter_context(closing(cast(Any, stage.run(items))))
-        return [_copy(frame) for frame in items]
-
-
-def _copy(frame: Frame) -> Frame:
-    """A frame outside the pool; the original goes back."""
-    if frame.ready is not None:
-        frame.ready.wait()
-    planes = tuple(np.array(plane) for plane in frame.planes)
-    frame.release()
-    return replace(frame, planes=planes, lease=None, ready=None)
-
-
-class RingSource:
-    """Finished frames from memory, forwards and backwards so that there is no cut, with times that go on.
-
-    Args:
-        ring: The frames.
-        frame_count: How many to give.
-        step: Time from one to the next, in the film's time base.
-    """
-
-    name = "decode"
-
-    def __init__(self, ring: list[Frame], *, frame_count: int, step: int) -> None:
-        self._order = [*ring, *ring[-2:0:-1]]
-        self._frame_count = frame_count
-        self._step = step
-
-    def run(self) -> Iterator[Frame]:
-        """Yield them."""
-        for index in range(self._frame_count):
-            stamp = FrameStamp(index=index, pts=index * self._step, duration=self._step)
-            yield replace(self._order[index % len(self._order)], stamp=stamp)
-
-
-def measure_encoders(plan: JobPlan, ring: list[Frame], *, frame_count: int) -> Flow:
+def measure_encoders(plan: JobPlan, ring: FrameRing, *, frame_count: int) -> Flow:
     """How fast the plan's encoders are side by side, one per lane, to the last committed segment.
 
     Args:
         plan: The run; its encoders get the threads that it gives them.
-        ring: Finished frames.
+        ring: Finished frames, where the encoders read them.
         frame_count: Of all encoders together, rounded up to as many for each.
     """
     share = -(-frame_count // plan.lanes)
@@ -169,7 +123,9 @@ def measure_encoders(plan: JobPlan, ring: list[Frame], *, frame_count: int) -> F
         for lane in range(plan.lanes):
             folder = Path(name) / str(lane)
             folder.mkdir()
-            lanes.append((RingSource(ring, frame_count=share, step=_frame_ticks(plan)), _sink(plan, folder)))
+            lanes.append(
+                (RingSource(ring, frame_count=share, step=_frame_ticks(plan)), _sink(plan, folder, device=ring.device))
+            )
         graph = run_graph(
             lanes[0],
             more_lanes=lanes[1:],
@@ -182,8 +138,8 @@ def measure_encoders(plan: JobPlan, ring: list[Frame], *, frame_count: int) -> F
     return Flow(frames=frames, seconds=graph.elapsed_s, steady_fps=meter.steady_fps(frames))
 
 
-def _sink(plan: JobPlan, folder: Path) -> EncodeSink:
-    return EncodeSink(lambda: SegmentWriter(folder, plan.encode, segment_frames=plan.segment_frames))
+def _sink(plan: JobPlan, folder: Path, *, device: Device | None = None) -> EncodeSink:
+    return EncodeSink(lambda: SegmentWriter(folder, plan.encode, segment_frames=plan.segment_frames, device=device))
 
 
 def _frame_ticks(plan: JobPlan) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from engines.errors import (
     UnsupportedPrecision,
     run_error,
 )
+from engines.host_completion import HostCompletion
 from engines.runner import Tiles, check_arrays
 from engines.spec import ModelSpec, Precision, RunnerSpec
 
@@ -139,31 +141,8 @@ class OpenVinoBackend:
         return 0.0 if "DISCRETE" in str(kind).upper() else 1.0
 
 
-class OpenVinoCompletion:
-    """An inference that may still be running; how it ended is kept, whoever waited for it first."""
-
-    def __init__(self, request: Any, *, arrays: tuple[Tiles, Tiles], on_gpu: bool) -> None:
-        self._request = request
-        self._on_gpu = on_gpu
-        self._arrays = arrays  # OpenVINO's tensors point into them without owning them
-        self._is_over = False
-        self._failure: RuntimeError | None = None
-
-    def settle(self) -> None:
-        """Block until the inference is over, well or not."""
-        if self._is_over:
-            return
-        try:
-            self._request.wait()
-        except RuntimeError as exc:
-            self._failure = exc
-        self._is_over = True
-
-    def wait(self) -> None:
-        """See ``engines.runner.Completion``."""
-        self.settle()
-        if self._failure is not None:
-            raise run_error(f"OpenVINO failed: {self._failure}", on_gpu=self._on_gpu) from self._failure
+def _run_failure(exc: RuntimeError, *, on_gpu: bool) -> EngineError:
+    return run_error(f"OpenVINO failed: {exc}", on_gpu=on_gpu)
 
 
 class OpenVinoRunner:
@@ -173,10 +152,10 @@ class OpenVinoRunner:
         self.spec = spec
         self._on_gpu = on_gpu
         self._idle = deque(compiled.create_infer_request() for _ in range(spec.slots))
-        self._running: deque[tuple[Any, OpenVinoCompletion]] = deque()
+        self._running: deque[tuple[Any, HostCompletion]] = deque()
         self._closed = False
 
-    def infer(self, tiles: Tiles, *, out: Tiles, stream: Any = None) -> OpenVinoCompletion:  # noqa: ARG002
+    def infer(self, tiles: Tiles, *, out: Tiles, stream: Any = None) -> HostCompletion:  # noqa: ARG002
         """See ``engines.runner.Runner``. With ``spec.slots`` in flight it first waits for the oldest."""
         if self._closed:
             raise EngineError("this runner is closed")
@@ -195,7 +174,9 @@ class OpenVinoRunner:
         except RuntimeError as exc:
             self._idle.append(request)
             raise run_error(f"OpenVINO refused to start: {exc}", on_gpu=self._on_gpu) from exc
-        completion = OpenVinoCompletion(request, arrays=(tiles, out), on_gpu=self._on_gpu)
+        completion = HostCompletion(
+            request.wait, arrays=(tiles, out), to_error=partial(_run_failure, on_gpu=self._on_gpu)
+        )
         self._running.append((request, completion))
         return completion
 

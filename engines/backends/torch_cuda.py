@@ -26,13 +26,14 @@ from engines.backends.torch import DTYPES, check_result
 from engines.backends.torch_transfers import (
     IO_DTYPES,
     DeviceCompletion,
-    HostCompletion,
     Slot,
     first_line,
     is_on_device,
+    run_failure,
     wrap_stream,
 )
 from engines.errors import EngineError, InferenceFailed, OutOfDeviceMemory, UnsupportedShape, speaks_of_memory
+from engines.host_completion import HostCompletion
 from engines.runner import Completion, Tiles, check_arrays
 from engines.spec import RunnerSpec
 
@@ -71,7 +72,7 @@ class TorchCudaRunner:
         self._device = device
         self._graph: torch.cuda.CUDAGraph | None = None
         self._result: Tensor | None = None
-        self._running: deque[HostCompletion] = deque()
+        self._running: deque[tuple[Slot, HostCompletion]] = deque()
         self._idle: deque[Slot] = deque()
         self._closed = False
         try:
@@ -112,7 +113,7 @@ class TorchCudaRunner:
             return
         self._closed = True
         while self._running:
-            self._running.popleft().settle()
+            self._running.popleft()[1].settle()
         with torch.cuda.device(self._device):
             try:
                 if hasattr(self, "_compute"):
@@ -137,8 +138,8 @@ class TorchCudaRunner:
     def _infer_host(self, tiles: Tiles, out: Tiles) -> HostCompletion:
         """Upload, compute and download, in a slot of its own."""
         if not self._idle:
-            self._running[0].settle()
-            self._idle.append(self._running.popleft().slot)
+            self._running[0][1].settle()  # its own caller hears of a failure
+            self._idle.append(self._running.popleft()[0])
         slot = self._idle.popleft()
         try:
             with torch.cuda.device(self._device), torch.inference_mode(), self._errors("start"):
@@ -146,8 +147,8 @@ class TorchCudaRunner:
         except EngineError:
             self._idle.append(slot)
             raise
-        completion = HostCompletion(slot, arrays=(tiles, out))
-        self._running.append(completion)
+        completion = HostCompletion(slot.finish, arrays=(tiles, out), to_error=run_failure)
+        self._running.append((slot, completion))
         return completion
 
     def _enqueue_host(self, slot: Slot, *, tiles: Tiles, out: Tiles) -> None:

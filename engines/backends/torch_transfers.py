@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engines.errors import InferenceFailed, run_error
+from engines.errors import EngineError, InferenceFailed, run_error
 from engines.runner import Tiles
 from engines.spec import RunnerSpec
 
@@ -61,32 +61,6 @@ class Slot:
             self._target = None
 
 
-class HostCompletion:
-    """An inference on host arrays; how it ended is kept, whoever waited for it first."""
-
-    def __init__(self, slot: Slot, *, arrays: tuple[Tiles, Tiles]) -> None:
-        self.slot = slot
-        self._arrays = arrays  # the GPU may be copying from and to them
-        self._is_over = False
-        self._failure: RuntimeError | None = None
-
-    def settle(self) -> None:
-        """Block until the inference is over, well or not."""
-        if self._is_over:
-            return
-        try:
-            self.slot.finish()
-        except RuntimeError as exc:
-            self._failure = exc
-        self._is_over = True
-
-    def wait(self) -> None:
-        """See ``engines.runner.Completion``."""
-        self.settle()
-        if self._failure is not None:
-            raise run_error(f"torch failed: {first_line(self._failure)}", on_gpu=True) from self._failure
-
-
 class DeviceCompletion:
     """An inference on arrays of the GPU; only ``wait`` makes the host wait."""
 
@@ -99,7 +73,7 @@ class DeviceCompletion:
         try:
             self._done.synchronize()
         except RuntimeError as exc:
-            raise run_error(f"torch failed: {first_line(exc)}", on_gpu=True) from exc
+            raise run_failure(exc) from exc
 
 
 def wrap_stream(stream: Any, *, device: torch.device) -> torch.cuda.Stream:
@@ -126,6 +100,11 @@ def is_on_device(array: Any) -> bool:
     if isinstance(array, np.ndarray):
         return False
     return hasattr(array, "__cuda_array_interface__") or hasattr(array, "__dlpack__")
+
+
+def run_failure(exc: RuntimeError) -> EngineError:
+    """What torch raised while a network ran on a GPU, as this package's error."""
+    return run_error(f"torch failed: {first_line(exc)}", on_gpu=True)
 
 
 def first_line(exc: BaseException) -> str:

@@ -24,7 +24,7 @@ def load_driver() -> Any:
         from cuda.bindings import driver
     except ImportError as exc:
         raise BackendUnavailable(
-            f"CUDA cannot be used from Python: {exc}", missing="cuda-python", hint='pip install "nightscale[nvidia]"'
+            f"CUDA cannot be used from Python: {exc}", missing="cuda-bindings", hint='pip install "nightscale[nvidia]"'
         ) from exc
     try:
         (error,) = driver.cuInit(0)

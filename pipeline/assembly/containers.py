@@ -15,7 +15,7 @@ from typing import get_args
 from pipeline.assembly.capabilities import CAPABILITIES, PLAIN_PCM, TEXT_SUBTITLES, Capabilities, Container
 from pipeline.encode.table import EncoderSpec
 from pipeline.errors import ConfigError
-from pipeline.frames import MediaInfo, StreamEntry
+from pipeline.media import MediaInfo, StreamEntry
 
 FORMAT_NAMES: Mapping[str, str] = MappingProxyType({"mkv": "matroska", "mp4": "mp4", "mov": "mov"})
 """libav's name of each container's muxer."""

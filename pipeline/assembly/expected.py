@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.assembly.source_streams import SourceStream, plain_language, read_source_streams
 from pipeline.encode.base import EncodeSpec
-from pipeline.frames import MediaInfo
+from pipeline.media import MediaInfo
 
 if TYPE_CHECKING:
     from pipeline.assembly.containers import StreamCopy, StreamPlan

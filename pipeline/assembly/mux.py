@@ -20,7 +20,7 @@ from pipeline.assembly.join import pipe_format, write_joined
 from pipeline.assembly.picture_folder import write_pictures
 from pipeline.assembly.source_tags import SourceTags, read_source_tags
 from pipeline.encode.base import EncodeSpec
-from pipeline.frames import MediaInfo, StreamEntry
+from pipeline.media import MediaInfo, StreamEntry
 from pipeline.segments import CommittedSegment
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.decode.container import error_text, open_container, to_fraction
 from pipeline.errors import MediaError
-from pipeline.frames import MediaInfo
+from pipeline.media import MediaInfo
 
 _START_PACKETS = 20_000
 """How many packets are read for the first one of each stream; a film's tracks begin within seconds."""

@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.assembly.containers import StreamPlan
 from pipeline.decode.container import error_text, open_container
 from pipeline.errors import MediaError
-from pipeline.frames import MediaInfo
+from pipeline.media import MediaInfo
 
 _STALE = re.compile(
     # Matroska's statistics (mkvmerge) and what muxers and encoders say about themselves: untrue of the new stream

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pipeline.decode.base import Decoder, check_progressive
 from pipeline.errors import PipelineError, SetupError, UnsupportedMedia
-from pipeline.frames import MediaInfo
+from pipeline.media import MediaInfo
 
 if TYPE_CHECKING:
     from engines.gpu import Device

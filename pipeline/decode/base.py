@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from pipeline.errors import UnsupportedMedia
-from pipeline.frames import Frame, MediaInfo
+from pipeline.frames import Frame
+from pipeline.media import MediaInfo
 
 
 class Decoder(Protocol):

@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipeline.errors import UnsupportedMedia
-from pipeline.frames import UNSPECIFIED, MediaInfo, SampleFormat
+from pipeline.frames import UNSPECIFIED, SampleFormat
+from pipeline.media import MediaInfo
 from pipeline.tags import MATRICES, PlanarLayout, unsupported_reason
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 from pipeline.decode.field_findings import FieldFindings, FieldOrder
 from pipeline.decode.synthetic import CONTAINER as SYNTHETIC_CONTAINER
 from pipeline.errors import UnsupportedMedia
-from pipeline.frames import MediaInfo
+from pipeline.media import MediaInfo
 
 ORDER_KEY = "decode.field_order"
 """The config key by which a wrong finding is overruled."""

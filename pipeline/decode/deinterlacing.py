@@ -25,7 +25,8 @@ from pipeline.decode.frame_index import FrameIndex
 from pipeline.decode.libav import LibavDecoder
 from pipeline.decode.planes import PlaneReader
 from pipeline.errors import UnsupportedMedia
-from pipeline.frames import Frame, FrameStamp, MediaInfo
+from pipeline.frames import Frame, FrameStamp
+from pipeline.media import MediaInfo
 from pipeline.tags import layout_of
 
 

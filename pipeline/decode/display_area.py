@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.decode.sidedata import read_side_data
-from pipeline.frames import Crop
+from pipeline.media import Crop
 from pipeline.tags import PlanarLayout, layout_of
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from pipeline.decode.container import error_text, open_media
 from pipeline.decode.field_findings import FieldFindings, SeenPlace
 from pipeline.decode.frame_filter import FrameFilter
 from pipeline.decode.packets import select_stream
-from pipeline.frames import MediaInfo
+from pipeline.media import MediaInfo
 
 if TYPE_CHECKING:
     from av.container import InputContainer

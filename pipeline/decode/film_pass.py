@@ -21,7 +21,8 @@ from pipeline.decode.packets import read_packets, read_packets_from, select_stre
 from pipeline.decode.planes import PlaneReader
 from pipeline.decode.timeline import Timeline
 from pipeline.errors import UnsupportedMedia
-from pipeline.frames import Frame, FrameStamp, MediaInfo
+from pipeline.frames import Frame, FrameStamp
+from pipeline.media import MediaInfo
 from pipeline.show.wording import format_count
 from pipeline.tags import PlanarLayout, layout_of
 

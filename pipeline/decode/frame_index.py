@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pipeline.decode.access_points import Inspect, packet_inspector
 from pipeline.decode.container import open_media, unreadable
 from pipeline.decode.structure import broken_matroska_offset
-from pipeline.frames import MediaInfo
+from pipeline.media import MediaInfo
 
 if TYPE_CHECKING:
     from av.packet import Packet

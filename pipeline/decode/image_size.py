@@ -12,7 +12,7 @@ from typing import Any
 import av
 
 from pipeline.errors import UnsupportedMedia
-from pipeline.frames import MediaInfo
+from pipeline.media import MediaInfo
 
 _START_CODE = b"\0\0\1"
 _SPS = {"h264": (0x1F, 0, 7), "hevc": (0x3F, 1, 33)}

@@ -15,16 +15,9 @@ from numpy.typing import NDArray
 from pipeline.decode.picture_file import Picture, read_picture
 from pipeline.decode.planes import PlaneReader
 from pipeline.errors import MediaError, UnsupportedMedia
-from pipeline.frames import (
-    Frame,
-    FrameStamp,
-    MediaInfo,
-    PictureSet,
-    SampleFormat,
-    StreamEntry,
-    VideoTrack,
-)
+from pipeline.frames import Frame, FrameStamp, SampleFormat
 from pipeline.inputs.pictures import is_sequence, list_pictures
+from pipeline.media import MediaInfo, PictureSet, StreamEntry, VideoTrack
 
 CONTAINER = "images"
 """``MediaInfo.container`` of pictures."""

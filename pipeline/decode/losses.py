@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from pipeline.decode.structure import broken_avi_offset, broken_matroska_offset, missing_bytes
 from pipeline.decode.transport import broken_transport_offset
-from pipeline.frames import MediaInfo
+from pipeline.media import MediaInfo
 from pipeline.show.wording import format_count
 
 logger = logging.getLogger(__name__)

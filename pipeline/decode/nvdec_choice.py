@@ -12,7 +12,7 @@ from engines.gpu import Device
 from pipeline.decode.nvdec_session import first_line, library_errors, load_nvdec
 from pipeline.decode.synthetic import CONTAINER as SYNTHETIC_CONTAINER
 from pipeline.errors import MediaError, SetupError, UnsupportedMedia
-from pipeline.frames import Crop, MediaInfo
+from pipeline.media import Crop, MediaInfo
 
 logger = logging.getLogger(__name__)
 

@@ -28,7 +28,8 @@ from pipeline.decode.surfaces import SurfaceLayout
 from pipeline.decode.timeline import Timeline
 from pipeline.device.streams import open_stream
 from pipeline.errors import MediaError, UnsupportedMedia
-from pipeline.frames import Frame, FrameStamp, MediaInfo
+from pipeline.frames import Frame, FrameStamp
+from pipeline.media import MediaInfo
 from pipeline.show.wording import format_count
 
 START_CODE_FILTERS = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}

@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 from pipeline.decode.container import error_text
 from pipeline.decode.frame_index import EntryPoint, position_of
 from pipeline.errors import MediaError
-from pipeline.frames import MediaInfo
+from pipeline.media import MediaInfo
 
 MAX_READ_ERRORS = 2
 """Errors of the container in a row, without a packet between, after which the rest of the file is given up. ffmpeg

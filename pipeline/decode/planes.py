@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.frames import Crop, SampleFormat
+from pipeline.frames import SampleFormat
+from pipeline.media import Crop
 from pipeline.tags import PlanarLayout
 
 if TYPE_CHECKING:

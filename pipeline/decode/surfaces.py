@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.frames import SampleFormat, VideoTrack
+from pipeline.frames import SampleFormat
+from pipeline.media import VideoTrack
 
 if TYPE_CHECKING:
     from pipeline.cuda import DevicePlane

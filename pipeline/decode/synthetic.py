@@ -16,15 +16,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.frames import (
-    ColourTags,
-    Frame,
-    FrameStamp,
-    MediaInfo,
-    SampleFormat,
-    StreamEntry,
-    VideoTrack,
-)
+from pipeline.frames import ColourTags, Frame, FrameStamp, SampleFormat
+from pipeline.media import MediaInfo, StreamEntry, VideoTrack
 
 CONTAINER = "synthetic"
 """``MediaInfo.container`` of a film that is no file."""

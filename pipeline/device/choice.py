@@ -11,7 +11,7 @@ from pipeline.errors import ConfigError, SetupError
 
 if TYPE_CHECKING:
     from engines import BackendChoice
-    from pipeline.frames import MediaInfo
+    from pipeline.media import MediaInfo
 
 FramesOn = Literal["gpu", "cpu"]
 

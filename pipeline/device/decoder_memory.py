@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.tiling import round_up
 
 if TYPE_CHECKING:
-    from pipeline.frames import VideoTrack
+    from pipeline.media import VideoTrack
 
 ON_THEIR_WAY: Final = 4
 """Surfaces beside the references: the picture in work and those that wait to be shown. Source: NVIDIA's sample decoder,

@@ -44,7 +44,7 @@ def open_planned_device(plan: JobPlan) -> Device:
     """Open the GPU that a plan's network runs on, in the context that both share.
 
     Raises:
-        BackendUnavailable: There is no such GPU, or cuda-python is missing.
+        BackendUnavailable: There is no such GPU, or cuda-bindings is missing.
     """
     from engines.gpu.cuda import open_device
 

@@ -10,7 +10,7 @@ from engines.gpu import Device
 from pipeline.encode.base import Encoder, EncodeResult, EncodeSpec
 from pipeline.encode.choose import EncoderChoice, choose_encoder, tags_for
 from pipeline.encode.table import ENCODERS, EncoderSpec
-from pipeline.frames import VideoTrack
+from pipeline.media import VideoTrack
 
 __all__ = [
     "check_encoder",

@@ -1,4 +1,4 @@
-"""Device memory as DLPack tensors, which is how PyAV takes CUDA surfaces.
+"""Planes in memory of ours as DLPack tensors, which is how PyAV takes pictures without a copy.
 
 Source of the structures: DLPack 0.8, ``include/dlpack/dlpack.h`` (the unversioned form, which PyAV 18 and 19 read).
 """
@@ -9,6 +9,8 @@ import ctypes
 from collections.abc import Callable
 from typing import Any
 
+KIND_HOST = 1
+"""``kDLCPU``."""
 KIND_CUDA = 2
 """``kDLCUDA``."""
 _TYPE_UINT = 1
@@ -44,15 +46,15 @@ _Deleter = ctypes.CFUNCTYPE(None, ctypes.POINTER(_Managed))
 _Managed._fields_ = (("tensor", _Tensor), ("context", ctypes.c_void_p), ("deleter", _Deleter))
 
 
-class DevicePlaneTensor:
-    """A 2-D array of unsigned samples in device memory. Can be handed over once.
+class PlaneTensor:
+    """A 2-D array of unsigned samples. Can be handed over once.
 
     Args:
-        pointer: Device address.
+        pointer: Address in the memory that ``kind`` says.
         rows, columns: In samples.
         pitch_bytes: From row to row.
         itemsize: Bytes of one sample, 1 or 2.
-        device_index: CUDA ordinal.
+        device_index: CUDA ordinal; 0 in host memory.
         on_take: Called when the tensor is handed over.
         on_release: Called once after that, when the taker no longer reads it, in whatever thread that happens.
         kind: DLPack's device type.

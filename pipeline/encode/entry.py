@@ -122,7 +122,12 @@ class EncoderSpec:
     """libav option that takes the library's own ``key=value:key=value`` list; empty if there is none."""
     fixed_params: tuple[tuple[str, str], ...] = ()
     avx512_params: tuple[tuple[str, str], ...] = ()
-    """Set as well where the processor has AVX-512."""
+    """Set as well where the processor has AVX-512, unless the preset is one of the next and no option is given."""
+    avx512_presets: tuple[str, ...] = ()
+    """Presets whose bits are the same with AVX-512 as without."""
+    copies_input: bool = False
+    """It copies a picture into memory of its own before libav's ``encode`` returns, so that ours can be lent to it
+    (tests/contract/test_lent_pictures.py)."""
     threads_param: str = ""
     """Key in that list for the thread count; empty: libav's own ``threads``."""
     mastering_param: str = ""

@@ -89,6 +89,7 @@ class LibavEncoder:
         self._order.admit(frame)
         with self._mapped_errors():
             self._encode(self._picture(frame))
+        self._pictures.check_returned()
 
     def finish(self) -> EncodeResult:
         """Encode what is held back, write the file's end and close it."""

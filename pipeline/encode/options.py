@@ -35,7 +35,7 @@ def build_options(spec: EncodeSpec) -> dict[str, str]:
             options[encoder.quality.name] = f"{quality * encoder.quality.factor:g}"
     if encoder.params_option:
         params = dict(encoder.fixed_params)
-        if encoder.avx512_params and "avx512f" in cpu_flags():
+        if encoder.avx512_params and not _takes_avx512(spec) and "avx512f" in cpu_flags():
             params |= dict(encoder.avx512_params)
         if encoder.threads_param and spec.threads:
             params[encoder.threads_param] = str(spec.threads)
@@ -80,6 +80,12 @@ def _find_problems(spec: EncodeSpec) -> tuple[str, ...]:
     if spec.threads < 0:
         problems.append(f"encode.threads: must be 0 or more (got {spec.threads})")
     return tuple(problems)
+
+
+def _takes_avx512(spec: EncodeSpec) -> bool:
+    """Whether the encoder's bits are the same with AVX-512; any option of the user's could change what it does."""
+    preset = spec.preset if spec.preset is not None else spec.encoder.default_preset
+    return preset in spec.encoder.avx512_presets and not spec.options
 
 
 def _other_rate_control(spec: EncodeSpec) -> list[str]:

@@ -26,7 +26,7 @@ import av.video.frame
 
 from engines.gpu import Device, DeviceBuffer
 from pipeline.encode.base import EncodeSpec
-from pipeline.encode.dlpack import DevicePlaneTensor
+from pipeline.encode.dlpack import PlaneTensor
 from pipeline.encode.held_pictures import count_held_pictures
 from pipeline.frames import Frame, Releasable
 
@@ -109,6 +109,9 @@ class DeviceSurfaces:
             return self._picture(luma.pointer, pitch_bytes=luma.pitch_bytes, holders=lent)
         return self._copy(frame)
 
+    def check_returned(self) -> None:
+        """Nothing to check: what libav refers to is held until it lets go."""
+
     def close(self) -> None:
         """Free the surfaces, those that libav still holds when it lets go; the encoder must be gone. Idempotent.
 
@@ -184,7 +187,7 @@ class DeviceSurfaces:
         """A libav picture that refers to one block of memory, with a holder for either plane."""
         starts = ((pointer, self._height), (pointer + self._height * pitch_bytes, self._height // 2))
         luma, chroma = (
-            DevicePlaneTensor(
+            PlaneTensor(
                 start,
                 rows=rows,
                 columns=self._width,

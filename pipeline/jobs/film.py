@@ -6,7 +6,6 @@ import logging
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from fractions import Fraction
 from pathlib import Path
 
 from engines.errors import BuildCancelled, EngineError
@@ -19,6 +18,7 @@ from pipeline.graph.channel import Aborted
 from pipeline.graph.stop import StopToken
 from pipeline.inputs.output_names import REPORT_ENDING, place_beside
 from pipeline.job import JobOutcome, run_job
+from pipeline.jobs.film_pictures import write_film_comparison, write_film_thumbnails
 from pipeline.jobs.order import FilmOrder
 from pipeline.journal import check_finished, wish_digest
 from pipeline.keeping import KeepTerms, KeptFrames
@@ -28,8 +28,6 @@ from pipeline.results import JobResult
 from pipeline.show.build import BuildReporter
 from pipeline.show.explain import ExitCode, exit_code, explain
 from pipeline.show.morning.summary import Problem, Thumbnails, problems_of
-from pipeline.show.morning.thumbnails import choose_frame, write_thumbnails
-from pipeline.show.picture import write_comparison
 from pipeline.show.plan_words import choice_lines, engine_as_json, estimate_disk_bytes, list_choices, plan_as_json
 from pipeline.show.progress import Display, JobStart, JobStatus
 from pipeline.show.report import build_report, write_report
@@ -37,9 +35,6 @@ from pipeline.show.wording import format_count
 from pipeline.work_folder import clear_work, set_work_aside
 
 logger = logging.getLogger(__name__)
-
-MAX_THUMBNAIL_FILMS = 200
-"""Films of a run that get pictures: as many as the report shows."""
 
 
 class _NothingToDo(Exception):
@@ -185,8 +180,8 @@ class _Film:
             self.status, self.code, self.errors = "damaged", ExitCode.SOME_FAILED, (outcome.damage,)
             self.problems = (Problem(message=outcome.damage),)
         try:
-            self.comparison = _compare(plan, outcome)
-            self.thumbnails = _make_thumbnails(plan, outcome, order=order)
+            self.comparison = write_film_comparison(plan, outcome)
+            self.thumbnails = write_film_thumbnails(plan, outcome, order=order)
         except PipelineError as exc:  # the film itself is whole
             self._warn(display, exc)
 
@@ -294,47 +289,3 @@ def _foresee_shortage(plan: JobPlan) -> str | None:
         f"the disk may be too small: about {2 * wanted / 1e9:.1f} GB are needed, {room.words()}, of which"
         f" run.disk_reserve_mb keeps {reserve / 1e9:.1f} GB: the run waits when that is reached"
     )
-
-
-def _make_thumbnails(plan: JobPlan, outcome: JobOutcome, *, order: FilmOrder) -> Thumbnails | None:
-    """Write two small pictures for the morning report of the run, if it has one."""
-    if order.run_folder is None or order.index >= MAX_THUMBNAIL_FILMS or outcome.output is None:
-        return None
-    if plan.container == "png" or plan.info.pictures is not None:
-        return None
-    if not plan.info.path.exists() or not outcome.frames_done:
-        return None
-    folder = order.run_folder / "thumbnails"
-    folder.mkdir(exist_ok=True)
-    return write_thumbnails(
-        plan.info.path,
-        outcome.output,
-        frame_index=choose_frame(outcome.frames_done, rate=plan.info.video.average_rate or Fraction(25)),
-        before=folder / f"{order.index:05d}-before.jpg",
-        after=folder / f"{order.index:05d}-after.jpg",
-        stream_index=plan.info.video.index,
-        per_frame=1 if plan.deinterlacing is None else plan.deinterlacing.per_frame,
-        crop=plan.info.video.crop,
-    )
-
-
-def _compare(plan: JobPlan, outcome: JobOutcome) -> Path | None:
-    """Write the picture that ``output.comparison_s`` asks for."""
-    at_s = plan.config.output.comparison_s
-    if at_s is None or outcome.output is None or plan.container == "png" or plan.info.pictures is not None:
-        return None
-    if not plan.info.path.exists():
-        return None
-    rate = plan.info.video.average_rate or 1
-    index = min(outcome.frames_done - 1, int(at_s * rate))
-    png = place_beside(plan.output.with_name(plan.output.stem), ".comparison.png")
-    write_comparison(
-        plan.info.path,
-        outcome.output,
-        frame_index=index,
-        png=png,
-        stream_index=plan.info.video.index,
-        per_frame=1 if plan.deinterlacing is None else plan.deinterlacing.per_frame,
-        crop=plan.info.video.crop,
-    )
-    return png

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from engines.atomic import write_atomic
 from pipeline.decode.container import error_text, open_container
 from pipeline.errors import MediaError, OutputError, UnsupportedMedia
-from pipeline.frames import UNSPECIFIED, Crop
+from pipeline.frames import UNSPECIFIED
+from pipeline.media import Crop
 from pipeline.show.wording import safe_text
 from pipeline.tags import SD_MAX_HEIGHT_PX, SD_MIN_HD_WIDTH_PX
 

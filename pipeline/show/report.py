@@ -9,7 +9,7 @@ such as ``"30000/1001"``; null means unknown::
     started_at, ended_at
     host                    cpu_model, cpu_count, cpu_count_usable, memory_bytes, os, kernel, machine
     versions                python, numpy, av, libavcodec ..., openvino, ffmpeg_program ...: null if not installed
-    input                   path, media (null if it could not be probed): the fields of frames.MediaInfo by their names
+    input                   path, media (null if it could not be probed): the fields of media.MediaInfo by their names
                           (of pictures: how many, the first, the last, and what they have)
     output                  path, size_bytes; null if there is none
     config                  the resolved config, defaults filled in
@@ -51,7 +51,6 @@ import numpy as np
 
 from engines.atomic import write_atomic
 from pipeline.errors import OutputError
-from pipeline.frames import MediaInfo
 from pipeline.graph.metrics import GraphSnapshot, StageSnapshot, Verdict
 from pipeline.host import (
     git_revision,
@@ -61,6 +60,7 @@ from pipeline.host import (
     probe_host,
     probe_versions,
 )
+from pipeline.media import MediaInfo
 from pipeline.show.progress import JobStatus
 
 SCHEMA_VERSION = 1

@@ -15,8 +15,9 @@ from pipeline.decode import open_decoder
 from pipeline.decode.deinterlace_plan import Deinterlacing
 from pipeline.encode import ENCODERS, EncodeSpec, tags_for
 from pipeline.errors import MediaError, UnsupportedMedia, VerificationFailed
-from pipeline.frames import Matrix, MediaInfo
+from pipeline.frames import Matrix
 from pipeline.inputs.find import find_jobs
+from pipeline.media import MediaInfo
 from pipeline.plan import plan_film, probe_film
 from pipeline.probe import probe_media
 from pipeline.show.wording import format_count, safe_text

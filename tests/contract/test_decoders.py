@@ -18,7 +18,8 @@ from pipeline.decode import DECODERS, Decoder, choose_decoder, open_decoder, pro
 from pipeline.decode.images import probe_images
 from pipeline.decode.synthetic import SyntheticFilm, describe_film
 from pipeline.errors import MediaError, UnsupportedMedia
-from pipeline.frames import MediaInfo, SampleFormat
+from pipeline.frames import SampleFormat
+from pipeline.media import MediaInfo
 from pipeline.probe import probe_media
 
 FRAME_COUNT = 12

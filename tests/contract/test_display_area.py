@@ -16,7 +16,7 @@ from pipeline.decode.deinterlace_plan import Deinterlacing
 from pipeline.decode.display_area import fit_crop
 from pipeline.decode.nvdec_choice import check_film
 from pipeline.errors import UnsupportedMedia
-from pipeline.frames import Crop
+from pipeline.media import Crop
 from pipeline.probe import probe_media
 from pipeline.show.picture import read_before_and_after
 from pipeline.tags import layout_of

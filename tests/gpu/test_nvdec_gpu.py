@@ -22,7 +22,8 @@ from pipeline.decode.nvdec_choice import check_nvdec
 from pipeline.decode.surfaces import SurfaceLayout
 from pipeline.device.pools import DevicePool
 from pipeline.errors import UnsupportedMedia
-from pipeline.frames import Frame, MediaInfo
+from pipeline.frames import Frame
+from pipeline.media import MediaInfo
 from pipeline.probe import probe_media
 
 pytestmark = pytest.mark.gpu

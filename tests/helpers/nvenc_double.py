@@ -18,7 +18,7 @@ import av.error
 import pytest
 from helpers.gpu_double import FakeEvent
 
-from pipeline.encode.dlpack import DevicePlaneTensor
+from pipeline.encode.dlpack import PlaneTensor
 
 STAND_INS = {
     "h264_nvenc": ("libx264", {"preset": "veryfast"}),
@@ -131,7 +131,7 @@ class NvencDouble:
             stream.close()
         return read
 
-    def on_host(self, plane: DevicePlaneTensor, *, read: FakeEvent) -> DevicePlaneTensor:
+    def on_host(self, plane: PlaneTensor, *, read: FakeEvent) -> PlaneTensor:
         """The same plane as PyAV sees it when it is told that the memory is the host's."""
         tensor = plane._managed.tensor
         itemsize = tensor.type.bits // 8
@@ -148,7 +148,7 @@ class NvencDouble:
             self.held_count -= 1
             plane.let_go()
 
-        return DevicePlaneTensor(
+        return PlaneTensor(
             content.ctypes.data,
             rows=rows,
             columns=columns,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from helpers.device_runs import assert_same, gpu_plan, host_pictures, host_plan, runner_spec
 from helpers.gpu_double import FakeGpu
 from helpers.kernel_double import FakeNetwork, HostKernels
+from helpers.nvenc_double import NvencDouble
 from helpers.tool_modules import load_tool
 
 from pipeline.errors import MediaError
@@ -19,6 +21,7 @@ from pipeline.graph.metrics import GraphSnapshot, StageSnapshot
 bench_stages = load_tool("bench_stages")
 film_clip = load_tool("film_clip")
 figures = load_tool("stage_figures")
+rings = load_tool("frame_ring")
 parts = load_tool("stage_parts")
 
 ROOT = Path(__file__).parents[2]
@@ -103,9 +106,31 @@ def test_engine_run_and_finished_frames_are_measured_where_frames_are_on_a_gpu(
     assert parts.measure_run(plan, network).frames == 6
     assert network.inferred == 6 * len(plan.grid.tiles)
     assert len(parts.measure_engine(plan, network, calls=21).call_s) == 21
-    kept = parts.keep_finished(plan, network, count=4)
+    with rings.open_ring(plan, network, count=4) as ring:
+        kept = ring.frames
     gpu.check_clean()
     assert_same([(frame.stamp, list(frame.planes)) for frame in kept], host_pictures(host)[:4])
+
+
+@pytest.mark.parametrize("holds", [0, 9])
+def test_an_encoder_that_reads_the_gpus_memory_is_measured_on_frames_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holds: int
+) -> None:
+    """NVENC, however many frames it holds: the ring's own memory is read, and given back when all is done."""
+    gpu, double = FakeGpu(), NvencDouble(holds=holds)
+    double.gpu = gpu
+    double.install(monkeypatch)
+    plan = gpu_plan(host_plan(tmp_path, frame_count=6, encode={"kind": "hevc_nvenc"}))
+    assert plan.encodes_on_gpu
+    monkeypatch.setattr("pipeline.wiring.open_planned_gpu", lambda plan: (gpu, HostKernels))
+    with rings.open_ring(plan, FakeNetwork(gpu, runner_spec(plan)), count=4) as ring:
+        assert ring.device is gpu
+        assert parts.measure_encoders(plan, ring, frame_count=20).frames == 20
+        assert len(double.addresses) == 20
+        lent = {buffer.pointer for buffer in ring.buffers}
+        assert len(lent) == 4
+        assert lent.issubset(double.addresses) if holds else lent == set(double.addresses)
+    gpu.check_clean()
 
 
 def test_what_is_wrong_is_said_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,11 +209,12 @@ def test_a_ring_of_frames_goes_back_and_forth_with_times_that_go_on(tmp_path: Pa
         config=DEMO, overrides=sets, frames=3, height=None, repeat=1, ring=3, parts=frozenset[str]()
     )
     plan = bench_stages.plan_films(task, folder=tmp_path).plan
-    with bench_stages.open_planned_runner(plan) as runner:
-        ring = parts.keep_finished(plan, runner, count=3)
-    assert len(ring) == 3
-    given = list(parts.RingSource(ring, frame_count=8, step=2).run())
-    assert [ring.index(next(one for one in ring if one.planes is frame.planes)) for frame in given] == [
+    with bench_stages.open_planned_runner(plan) as runner, ExitStack() as stack:
+        ring = stack.enter_context(rings.open_ring(plan, runner, count=3))
+    assert len(ring.frames) == 3
+    given = list(rings.RingSource(ring, frame_count=8, step=2).run())
+    planes = [id(frame.planes) for frame in ring.frames]
+    assert [planes.index(id(frame.planes)) for frame in given] == [
         *(0, 1, 2, 1),
         *(0, 1, 2, 1),
     ]

@@ -8,7 +8,8 @@ import pytest
 from pipeline.assembly.containers import choose_container, plan_streams
 from pipeline.encode import ENCODERS
 from pipeline.errors import ConfigError
-from pipeline.frames import ColourTags, MediaInfo, SampleFormat, StreamEntry, VideoTrack
+from pipeline.frames import ColourTags, SampleFormat
+from pipeline.media import MediaInfo, StreamEntry, VideoTrack
 
 X264 = ENCODERS["libx264"]
 

@@ -13,7 +13,7 @@ from pipeline.decode.deinterlace_plan import FieldPlan, plan_fields
 from pipeline.decode.field_findings import FieldFindings, SeenPlace
 from pipeline.decode.synthetic import CONTAINER, SyntheticFilm, describe_film
 from pipeline.errors import UnsupportedMedia
-from pipeline.frames import MediaInfo
+from pipeline.media import MediaInfo
 
 TOP = SeenPlace(frames=25, flagged_top=25, top=25, combed=25)
 PLAIN = SeenPlace(frames=25, progressive=25)

@@ -60,7 +60,7 @@ def test_auto_keeps_frames_on_a_gpu_that_can_hold_them(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     "lack",
     [
-        BackendUnavailable("no bindings", missing="cuda-python", hint="pip install it"),
+        BackendUnavailable("no bindings", missing="cuda-bindings", hint="pip install it"),
         SetupError("no compiler", missing="nvidia-cuda-nvrtc", hint="pip install it"),
     ],
     ids=["bindings", "compiler"],

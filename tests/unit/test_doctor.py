@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -358,3 +359,22 @@ def test_a_folder_that_is_gone_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("shutil.disk_usage", gone)
     assert doctor_probes.check_disk().state == "optional"
+
+
+def test_what_drives_the_gpu_is_what_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``cuda.bindings`` and NVRTC, and every package that the extra of pyproject.toml names for them."""
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    extra = tomllib.loads(text)["project"]["optional-dependencies"]["nvidia"]
+    for check, package in (
+        (doctor_engines.check_cuda_bindings, "cuda-bindings"),
+        (doctor_engines.check_nvrtc, "nvidia-cuda-nvrtc"),
+    ):
+        assert any(line.startswith(package) for line in extra)
+        versions = {package: "13.5"}
+        monkeypatch.setattr(doctor_engines, "installed_version", versions.get)
+        monkeypatch.setattr(doctor_engines, "has_module", lambda name: name == "cuda.bindings")
+        assert (check().state, check().found) == ("ok", "13.5")
+        monkeypatch.setattr(doctor_engines, "installed_version", lambda name: None)
+        monkeypatch.setattr(doctor_engines, "has_module", lambda name: False)
+        assert check().state == "optional"
+        assert "nightscale[nvidia]" in check().fix

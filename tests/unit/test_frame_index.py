@@ -19,7 +19,8 @@ from pipeline.decode.frame_index import PTS, SIZE, FrameIndex, build_frame_index
 from pipeline.decode.libav import LibavDecoder
 from pipeline.decode.packets import read_packets
 from pipeline.errors import MediaError, UnsupportedMedia
-from pipeline.frames import Frame, FrameStamp, MediaInfo
+from pipeline.frames import Frame, FrameStamp
+from pipeline.media import MediaInfo
 from pipeline.probe import probe_media
 
 FRAMES = 48

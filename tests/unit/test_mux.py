@@ -25,6 +25,7 @@ from pipeline.assembly.containers import StreamPlan, plan_streams
 from pipeline.assembly.ffmpeg import FfmpegProgram
 from pipeline.assembly.mux import assemble, write_pictures
 from pipeline.assembly.verify import verify_output
+from pipeline.decode.container import open_container
 from pipeline.errors import MediaError, OutputError
 from pipeline.graph.channel import Aborted
 from pipeline.graph.stop import StopToken
@@ -232,7 +233,7 @@ def test_films_and_results_may_have_any_name(tmp_path, name, with_sound):
     write_counter_video(source, frames=6, audio_tracks=1 if with_sound else 0)
     make_film(source, out)
     assert_same_times(source, out)
-    with av.open(out, metadata_errors="surrogateescape") as film:
+    with open_container(out) as film:
         assert len(film.streams.audio) == with_sound
 
 

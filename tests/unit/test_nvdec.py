@@ -26,7 +26,8 @@ from pipeline.decode.surfaces import SurfaceLayout
 from pipeline.decode.synthetic import SyntheticFilm, describe_film
 from pipeline.device.pools import DevicePool
 from pipeline.errors import MediaError, SetupError, UnsupportedMedia
-from pipeline.frames import Frame, FrameStamp, MediaInfo, SampleFormat
+from pipeline.frames import Frame, FrameStamp, SampleFormat
+from pipeline.media import MediaInfo
 from pipeline.probe import probe_media
 
 

@@ -273,3 +273,15 @@ def test_probing_leaves_logging_as_it_was(tmp_path, caplog):
 def test_importing_the_probe_loads_no_codec_library():
     code = "import sys, pipeline.probe, pipeline.decode, pipeline.tags; sys.exit('av' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_film_whose_decoder_does_not_open_is_said_in_its_words(tmp_path: Path) -> None:
+    """And not in those that PyAV 19 has for every packet behind the first one."""
+    path = tmp_path / "film.mp4"
+    media.write_counter_video(path, frames=12, codec="libx265")
+    content = bytearray(path.read_bytes())
+    parameter_sets = content.index(b"hvcC") + 26
+    content[parameter_sets : parameter_sets + 38] = b"\xff" * 38
+    path.write_bytes(content)
+    with pytest.raises(MediaError, match=r"none of the 12 packets .* \(Invalid data found"):
+        probe_media(path)

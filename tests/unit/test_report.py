@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from pipeline.errors import OutputError
-from pipeline.frames import ColourTags, MediaInfo, SampleFormat, VideoTrack
+from pipeline.frames import ColourTags, SampleFormat
 from pipeline.graph.metrics import ChannelSnapshot, GraphSnapshot, StageSnapshot, Verdict
 from pipeline.host import available_memory_bytes, git_revision, installed_version, probe_host, probe_versions
+from pipeline.media import MediaInfo, VideoTrack
 from pipeline.show.report import Choice, build_report, json_native, write_report
 
 STARTED = datetime(2031, 1, 2, 3, 4, 5, 678000, tzinfo=timezone(timedelta(hours=2)))

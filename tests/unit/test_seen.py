@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from pipeline.decode import probe_synthetic
 from pipeline.decode.synthetic import SyntheticFilm
-from pipeline.frames import ColourTags, VideoTrack
+from pipeline.frames import ColourTags
+from pipeline.media import VideoTrack
 from pipeline.seen import SeenCurve, choose_seen
 
 CURVES = [

@@ -13,7 +13,7 @@ import numpy as np
 
 from engines.atomic import write_atomic
 from pipeline.errors import OutputError
-from pipeline.frames import Crop
+from pipeline.media import Crop
 from pipeline.show.morning.summary import Thumbnails
 from pipeline.show.picture import Pixels, find_detail, read_before_and_after
 from pipeline.show.wording import safe_text
