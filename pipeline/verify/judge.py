@@ -30,6 +30,8 @@ _MISTAKE_SHARE = 0.5
 """A mistake that leaves less than this share of the difference unexplained is what happened."""
 _MISTAKE_RMS = 0.01
 """Below two and a half codes of 8 bits nobody sees the colours shifted, and results of good runs reach 0.009."""
+_CLEAR_SHARE, _CLEAR_RMS = 0.15, 0.004
+"""A smaller difference counts as a mistake if that explains nearly all of it; below one code of 8 bits nothing does."""
 _LEAN = 0.75
 """Nearer to another frame than to its own beyond all doubt: what a network makes of noise that changes from frame to
 frame lies in the middle (0.5), as it belongs to neither."""
@@ -158,7 +160,8 @@ class Judge:
 
 
 def _mistaken(fit: ColourFit) -> Iterator[str]:
-    if fit.rms > _MISTAKE_RMS and fit.mistaken_rms < _MISTAKE_SHARE * fit.rms:
+    is_likely = fit.rms > _MISTAKE_RMS and fit.mistaken_rms < _MISTAKE_SHARE * fit.rms
+    if is_likely or (fit.rms > _CLEAR_RMS and fit.mistaken_rms < _CLEAR_SHARE * fit.rms):
         yield f"its colours are shifted as if {fit.mistake}"
 
 
