@@ -174,12 +174,12 @@ def test_the_verb_says_ok_or_what_is_wrong(
         assert main(["verify", str(source), str(result), *options]) == 0
         assert capfd.readouterr().out.startswith(f"ok: {result}: {FRAMES} frames, 2 streams")
     changed = {
-        "silent": (["-map", "0:v"], "audio streams with codec aac and language deu: 0, not 1"),
+        "silent": (["-map", "0:v"], "streams of audio with codec aac and language deu: 0, not 1"),
         "nameless": (["-map", "0", "-metadata:s:a:0", "language=fra"], "language deu: 0, not 1"),
         "late": (["-itsoffset", "0.02", "-i", str(result), "-map", "0:v", "-map", "1:a"], "sound track 0: start after"),
         "turned": (["-map", "0"], "rotation: "),
-        "untitled": (["-map", "0", "-metadata:s:a:0", "title=Mono"], "title of a audio stream: 'Mono', not 'Stereo'"),
-        "unmarked": (["-map", "0", "-disposition:a:0", "forced"], "flags of a audio stream: forced, not none"),
+        "untitled": (["-map", "0", "-metadata:s:a:0", "title=Mono"], "title of sound track 0: 'Mono', not 'Stereo'"),
+        "unmarked": (["-map", "0", "-disposition:a:0", "forced"], "disposition of sound track 0: forced, not none"),
         "untagged": (["-map", "0", "-bsf:v", "h264_metadata=colour_primaries=5"], "colour primaries: 5, not 1"),
     }
     for name, (options, words) in changed.items():
