@@ -83,6 +83,11 @@ def check_nvrtc() -> Finding:
     return Finding(name="NVRTC", state="ok", found=version)
 
 
+def check_cudnn() -> Finding:
+    """cuDNN's front end for Python, through which backend cudnn runs networks."""
+    return check_module(name="cuDNN", modules=("cudnn",), packages=("nvidia-cudnn-frontend",), fix=INSTALL["cudnn"])
+
+
 def check_tensorrt() -> Finding:
     """TensorRT, by its Python module."""
     return check_module(
@@ -224,6 +229,7 @@ ENGINE_PROBES: tuple[Callable[[], Finding], ...] = (
     check_gpu,
     check_cuda_bindings,
     check_nvrtc,
+    check_cudnn,
     check_tensorrt,
     check_tensorrt_rtx,
     check_weights,

@@ -221,7 +221,7 @@ def _verify(finished: Path, plan: JobPlan, film: UpscaledFilm, *, stop: StopToke
     segments, mode = film.segments, plan.config.output.verify
     verified = verify_output(finished, Expected.of(plan, segments))
     is_computed = plan.info.container == SYNTHETIC_CONTAINER
-    if mode == "off" or not (is_computed or plan.info.path.is_file()):
+    if mode == "off" or not (is_computed or plan.info.path.exists()):
         return verified
     from pipeline.verify.check import CheckTerms, check_pictures, require_pictures
 

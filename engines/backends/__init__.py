@@ -10,6 +10,7 @@ from engines.spec import Architecture
 
 BACKENDS: Mapping[str, str] = MappingProxyType(
     {
+        "cudnn": "engines.backends.cudnn:CudnnBackend",
         "tensorrt": "engines.backends.tensorrt:TensorRtBackend",
         "tensorrt_rtx": "engines.backends.tensorrt:TensorRtRtxBackend",
         "openvino": "engines.backends.openvino:OpenVinoBackend",
@@ -22,6 +23,7 @@ BACKENDS: Mapping[str, str] = MappingProxyType(
 
 INSTALL: Mapping[str, str] = MappingProxyType(
     {
+        "cudnn": 'pip install "nightscale[cudnn]"',
         "tensorrt": "pip install tensorrt-cu13",
         "tensorrt_rtx": 'pip install "nightscale[nvidia]"',
         "openvino": "pip install openvino",
@@ -46,6 +48,7 @@ class Candidate:
 
 
 _FOR_NETWORKS = (
+    Candidate(backend="cudnn", device=NVIDIA_DEVICE),
     Candidate(backend="tensorrt", device=NVIDIA_DEVICE),
     Candidate(backend="tensorrt_rtx", device=NVIDIA_DEVICE),
     Candidate(backend="torch", device=NVIDIA_DEVICE),
@@ -62,11 +65,13 @@ _FOR_NEAREST = (Candidate(backend="resize", device="cpu"),)
 def auto_order(architecture: Architecture) -> tuple[Candidate, ...]:
     """List what ``auto`` tries for a network of this architecture, best first.
 
-    NVIDIA GPUs before all else: an H200 does in 20 ms what a CPU of two cores does in 5 s. On them, engines that are
-    compiled for the GPU (TensorRT fuses a convolution with its bias, activation and addition) before libraries that
-    call one kernel per operation. On a CPU, OpenVINO before torch before onnxruntime: 0.16 s in bfloat16, 0.35 s in
-    bfloat16 and 0.49 s in float32 for a 320x180 picture with realesr-animevideov3 (2 cores of a Zen 4, tools/results;
-    torch in float32: 0.63 s). An Intel GPU before the CPU, because it leaves the CPU to the codecs; that one is not
-    measured.
+    NVIDIA GPUs before all else: an H200 does in 20 ms what a CPU of two cores does in 5 s. On them, what fuses
+    a convolution with its bias, activation and addition before libraries that call one kernel per operation: cuDNN's
+    graphs take 7.1 ms where torch takes 18.6 (realesr-animevideov3, 1920x1080) and 108 where it takes 260
+    (RealESRGAN_x4plus, 1280x720; H200, fp16). cuDNN before TensorRT, because it starts within seconds where TensorRT
+    compiles for minutes; which of the two is faster then was not measured. On a CPU, OpenVINO before torch before
+    onnxruntime: 0.16 s in bfloat16, 0.35 s in bfloat16 and 0.49 s in float32 for a 320x180 picture with
+    realesr-animevideov3 (2 cores of a Zen 4, tools/results; torch in float32: 0.63 s). An Intel GPU before the CPU,
+    because it leaves the CPU to the codecs; that one is not measured.
     """
     return _FOR_NEAREST if architecture == "nearest" else _FOR_NETWORKS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from typing import Any, ClassVar
@@ -15,9 +14,10 @@ from engines.accuracy import check_accuracy
 from engines.backend import BackendChoice, PrecisionRequest, RunnerRequest
 from engines.cache.key import GpuIdentity
 from engines.cache.store import EngineStore, StoredEngine
-from engines.errors import BackendUnavailable, CacheFailed, EngineMismatch, UnsupportedModel, UnsupportedPrecision
+from engines.errors import CacheFailed, EngineMismatch, UnsupportedModel, UnsupportedPrecision
 from engines.gpu import Device
 from engines.gpu.cuda import DeviceIdentity, list_devices, open_device
+from engines.gpu.naming import find_gpu
 from engines.spec import ModelSpec, Precision, RunnerSpec
 from engines.trt.library import TrtLibrary, TrtName, load_trt
 from engines.trt.obtain import obtain_engine
@@ -50,8 +50,6 @@ CHECK_TILES = 10
 CHECK_SIDE_PX = 128
 """Side at which a dynamic engine is compared with its source; it may as well be another, so the cheap one is taken."""
 
-_DEVICE = re.compile(r"(?:auto|cuda|gpu)(?::(\d+))?")
-
 
 class TensorRtBackend:
     """Compiles with TensorRT 10 or 11 and runs what it compiled."""
@@ -70,7 +68,7 @@ class TensorRtBackend:
             raise UnsupportedModel(
                 f"backend {self.name} cannot run {model.name}: it is no network", hint="use backend resize"
             )
-        gpu = self._find_gpu(device)
+        gpu = find_gpu(device, gpus=list_devices(), backend=self.name)
         if self._library.builds_for_targets:
             resolve_targets(self._library, (), gpu=_identity(gpu))
         chosen: Precision
@@ -118,24 +116,6 @@ class TensorRtBackend:
             reason = str(exc)
         logger.warning("the engine %s is built anew: %s", stored.path.name, reason)
         return opening.open(opening.obtain(replacing=stored, reason=reason), spec)
-
-    def _find_gpu(self, device: str) -> DeviceIdentity:
-        match = _DEVICE.fullmatch(device.lower())
-        if match is None:
-            raise BackendUnavailable(
-                f"backend {self.name} runs on NVIDIA GPUs only, not on {device!r}",
-                missing=device,
-                hint="choose device auto, cuda or cuda:0, or another backend",
-            )
-        gpus = list_devices()
-        index = int(match[1] or 0)
-        if index >= len(gpus):
-            raise BackendUnavailable(
-                f"there is no GPU number {index}: this machine shows {len(gpus)}",
-                missing=device,
-                hint="choose device " + " or ".join(f"cuda:{gpu.index}" for gpu in gpus),
-            )
-        return gpus[index]
 
 
 class TensorRtRtxBackend(TensorRtBackend):

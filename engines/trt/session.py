@@ -11,18 +11,16 @@ from typing import Any, Self
 
 from engines.errors import EngineError, InferenceFailed, UnsupportedShape
 from engines.gpu import Device
+from engines.gpu.device_arrays import DEFAULT_STREAMS, address_of, is_device_array
+from engines.gpu.staging import StreamCompletion
 from engines.runner import Tiles, check_arrays
 from engines.spec import RunnerSpec
 from engines.trt.contexts import RuntimeSettings, TrtContext, find_tensors, make_runtime_settings, save_kernels
-from engines.trt.device_arrays import address_of, is_device_array
 from engines.trt.library import TrtLibrary
 from engines.trt.loading import load_engine
-from engines.trt.slot import TrtCompletion, TrtSlot
+from engines.trt.slot import TrtSlot
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_STREAMS = (0, 1, 2)
-"""Handles of CUDA's default streams. Source: ``CU_STREAM_LEGACY`` and ``CU_STREAM_PER_THREAD`` in cuda.h."""
 
 
 def open_session(
@@ -108,7 +106,7 @@ class TrtSession:
         self._closing = closing
         self._turn = 0
 
-    def infer(self, tiles: Tiles | Any, *, out: Tiles | Any, stream: Any = None) -> TrtCompletion:
+    def infer(self, tiles: Tiles | Any, *, out: Tiles | Any, stream: Any = None) -> StreamCompletion:
         """See ``engines.runner.Runner``.
 
         Args:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import EngineError, InferenceFailed, OutOfDeviceMemory
-from engines.gpu import Device, DeviceBuffer, Event, Graph, PinnedBuffer, Stream
+from engines.gpu import Device, Graph, Stream
+from engines.gpu.staging import Staging, StreamCompletion
 from engines.runner import Tiles
 from engines.spec import RunnerSpec
 from engines.trt.contexts import TrtContext
@@ -22,68 +23,6 @@ logger = logging.getLogger(__name__)
 MAX_GRAPHS = 8
 """CUDA graphs that one slot keeps, one for each pair of an input and an output address. A caller that reuses its
 buffers has a few pairs; one that does not would fill the GPU with graphs that are launched once."""
-
-
-class TrtCompletion:
-    """The end of one inference; how it ended is kept, whoever waited for it first.
-
-    Args:
-        done: Reached when everything in the stream is done.
-        tiles, out: The caller's arrays, kept alive until then.
-        staged: Pinned memory whose content goes into ``out`` then; None if it went there already.
-    """
-
-    def __init__(self, done: Event, *, tiles: Any, out: Any, staged: NDArray[Any] | None = None) -> None:
-        self.done = done
-        self._arrays: tuple[Any, Any] | None = (tiles, out)
-        self._staged = staged
-        self._failure: InferenceFailed | None = None
-
-    def settle(self) -> None:
-        """Block until the inference is over, well or not, and the output is where the caller wants it."""
-        if self._arrays is None:
-            return
-        _, out = self._arrays
-        try:
-            self.done.wait()
-        except InferenceFailed as exc:
-            self._failure = exc
-        else:
-            if self._staged is not None:
-                np.copyto(out, self._staged)
-        self._arrays = self._staged = None
-
-    def wait(self) -> None:
-        """See ``engines.runner.Completion``."""
-        self.settle()
-        if self._failure is not None:
-            raise self._failure
-
-
-class _Staging:
-    """Input and output memory of one slot on the device and, page-locked, on the host."""
-
-    def __init__(self, device: Device, spec: RunnerSpec) -> None:
-        self._buffers: list[DeviceBuffer | PinnedBuffer] = []
-        item_bytes = np.dtype(spec.io_dtype).itemsize
-        try:
-            self.input_pointer, self.tiles = self._pair(device, spec.input_shape, spec.io_dtype, item_bytes)
-            self.output_pointer, self.out = self._pair(device, spec.output_shape, spec.io_dtype, item_bytes)
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        while self._buffers:
-            self._buffers.pop().close()
-
-    def _pair(self, device: Device, shape: tuple[int, ...], dtype: str, item_bytes: int) -> tuple[int, NDArray[Any]]:
-        count = int(np.prod(shape)) * item_bytes
-        buffer = device.allocate(count)
-        self._buffers.append(buffer)
-        pinned = device.allocate_pinned(count)
-        self._buffers.append(pinned)
-        return buffer.pointer, pinned.array.view(dtype).reshape(shape)
 
 
 class TrtSlot:
@@ -102,19 +41,19 @@ class TrtSlot:
         self._spec = spec
         self._captures = captures
         self._graphs: dict[tuple[int, int], Graph | None] = {}
-        self._staging: _Staging | None = None
-        self._latest: TrtCompletion | None = None
+        self._staging: Staging | None = None
+        self._latest: StreamCompletion | None = None
         self._is_staged = False
         self._stream = device.make_stream()
 
-    def run_host(self, tiles: Tiles, *, out: Tiles) -> TrtCompletion:
+    def run_host(self, tiles: Tiles, *, out: Tiles) -> StreamCompletion:
         """Start an inference on arrays of the host, on the slot's own stream.
 
         Memory for it is taken the first time, so that a caller whose arrays lie on the device does not pay for it.
         """
         self._let_go()
         if self._staging is None:
-            self._staging = _Staging(self._device, self._spec)
+            self._staging = Staging(self._device, self._spec)
         staging = self._staging
         if self._latest is not None:
             self._stream.wait_for(self._latest.done)  # the context's memory is in use until then
@@ -132,19 +71,19 @@ class TrtSlot:
             with suppress(InferenceFailed):  # the caller may drop its arrays now, so nothing may go on with them
                 self._stream.synchronize()
             raise
-        completion = TrtCompletion(done, tiles=tiles, out=out, staged=None if is_direct else staging.out)
+        completion = StreamCompletion(done, tiles=tiles, out=out, staged=None if is_direct else staging.out)
         self._latest, self._is_staged = completion, True
         return completion
 
     def run_device(
         self, tiles: Any, *, out: Any, input_pointer: int, output_pointer: int, stream: Stream
-    ) -> TrtCompletion:
+    ) -> StreamCompletion:
         """Start an inference on arrays in device memory, ordered by the caller's stream, without waiting here."""
         self._let_go()
         if self._latest is not None:
             stream.wait_for(self._latest.done)  # the context's memory is in use until then
         self._enqueue(stream, input_pointer, output_pointer)
-        completion = TrtCompletion(stream.record(), tiles=tiles, out=out)
+        completion = StreamCompletion(stream.record(), tiles=tiles, out=out)
         self._latest, self._is_staged = completion, False
         return completion
 

@@ -161,12 +161,12 @@ class _Comparison:
         yield from _different("rotation", read_orientation(picture).words, turn.words)
         tags = self._expected.encode.tags
         for what, found, promised in (
-            ("matrix", int(picture.colorspace), tags.matrix),
-            ("primaries", int(picture.color_primaries), tags.primaries),
+            ("colour matrix", int(picture.colorspace), tags.matrix),
+            ("colour primaries", int(picture.color_primaries), tags.primaries),
             ("transfer", int(picture.color_trc), tags.transfer),
         ):
             if found != UNSPECIFIED:
-                yield from _different(f"{what} of the first picture", found, promised)
+                yield from _different(f"{what} of the pictures", found, promised)
 
     def _compare_light(self) -> Iterator[Difference]:
         """Mastering display and content light, where the encoder can write them."""

@@ -97,7 +97,7 @@ class InferSection(Section):
     denoise: Annotated[float, Field(ge=0, le=1)] | None = None
     """How much a network with a choice (realesr-general-x4v3) smooths, no unit: 0 keeps the noise, 1 removes it.
     null: the network's default."""
-    backend: Literal["auto", "tensorrt", "tensorrt_rtx", "torch", "openvino", "onnxruntime", "resize"] = "auto"
+    backend: Literal["auto", "cudnn", "tensorrt", "tensorrt_rtx", "torch", "openvino", "onnxruntime", "resize"] = "auto"
     """Library that runs the network. auto: the fastest one that works here. resize: repeats pixels, for tests; takes
     no network."""
     device: Annotated[

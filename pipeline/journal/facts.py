@@ -57,6 +57,7 @@ wants another film."""
 LIBRARIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "torch": ("torch",),
+        "cudnn": ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12"),
         "openvino": ("openvino",),
         "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml"),
         "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),

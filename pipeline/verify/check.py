@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.decode import open_decoder
+from pipeline.decode import DecoderKind, open_decoder
 from pipeline.decode.deinterlace_plan import Deinterlacing
 from pipeline.decode.frame_index import FrameIndex, build_frame_index
 from pipeline.decode.synthetic import CONTAINER as SYNTHETIC_CONTAINER
@@ -117,12 +117,12 @@ def require_pictures(check: PictureCheck, *, path: Path, is_damaged: bool) -> di
 
 
 def source_index(info: MediaInfo, *, deinterlacing: Deinterlacing | None, threads: int) -> FrameIndex | None:
-    """Where the frames of a film are; None for a computed one.
+    """Where the frames of a film are; None for a computed one and for pictures.
 
     Raises:
         MediaError: The file cannot be read.
     """
-    if info.container == SYNTHETIC_CONTAINER:
+    if _kind_of(info) != "libav":
         return None
     if deinterlacing is None:
         return build_frame_index(info, threads=threads)
@@ -131,14 +131,19 @@ def source_index(info: MediaInfo, *, deinterlacing: Deinterlacing | None, thread
     return index_fields(build_frame_index(deinterlacing.source, threads=threads), deinterlacing=deinterlacing)
 
 
+def _kind_of(info: MediaInfo) -> DecoderKind:
+    if info.pictures is not None:
+        return "images"
+    return "synthetic" if info.container == SYNTHETIC_CONTAINER else "libav"
+
+
 def _open_source(terms: CheckTerms, opened: ExitStack) -> DecodedFrames:
     info = terms.source
     index = None
     if not terms.is_damaged and not terms.is_full:
         index = source_index(info, deinterlacing=terms.deinterlacing, threads=terms.threads)
-    is_computed = info.container == SYNTHETIC_CONTAINER
     decoder = open_decoder(
-        "synthetic" if is_computed else "libav",
+        _kind_of(info),
         info,
         threads=terms.threads,
         index=index,

@@ -214,7 +214,7 @@ def fit_colours(source: NDArray[np.float32], result: NDArray[np.float32], *, mat
 def _unbiased(difference: NDArray[np.float64]) -> NDArray[np.float64]:
     """(3, blocks) differences without what a network may add to the mean of each component."""
     most = np.array([[_LUMA_BIAS], [_CHROMA_BIAS], [_CHROMA_BIAS]])
-    return difference - np.clip(difference.mean(axis=1, keepdims=True), -most, most)
+    return np.asarray(difference - np.clip(difference.mean(axis=1, keepdims=True), -most, most))
 
 
 @cache

@@ -85,8 +85,8 @@ def test_each_corruption_is_found_and_named(
         require_pictures(check, path=bad, is_damaged=False)
 
 
-def test_chroma_that_lies_elsewhere_is_found(tmp_path: Path) -> None:
-    """Two pixels of the result to the right of its luma: coloured fringes."""
+def test_strong_colours_show_displaced_chroma_and_a_close_matrix(tmp_path: Path) -> None:
+    """Two pixels of the result to the right of its luma; BT.2020 is as close to BT.709 as matrices come."""
     source = tmp_path / "film.mkv"
     media.run_ffmpeg(
         *("-f", "lavfi", "-i", "testsrc2=size=160x96:rate=25,format=yuv420p", "-frames:v", "4"),
@@ -98,6 +98,8 @@ def test_chroma_that_lies_elsewhere_is_found(tmp_path: Path) -> None:
     terms = CheckTerms(source=info, model="nearest-x2", frame_count=4, is_full=True)
     good = spoilt_films.write_pictures(tmp_path / "good.mkv", pictures)
     assert check_pictures(good, terms).findings == ()
+    matrix = spoilt_films.write_pictures(tmp_path / "matrix.mkv", spoilt_films.read_as(spoilt_films.BT2020)(pictures))
+    assert "as if read as bt2020nc instead of bt709" in str(check_pictures(matrix, terms).findings[0])
     bad = spoilt_films.write_pictures(tmp_path / "bad.mkv", moved)
     assert "its chroma is shifted by +" in str(check_pictures(bad, terms).findings[0])
 
@@ -180,7 +182,10 @@ def test_the_verb_says_ok_or_what_is_wrong(
         "turned": (["-map", "0"], "rotation: "),
         "untitled": (["-map", "0", "-metadata:s:a:0", "title=Mono"], "title of sound track 0: 'Mono', not 'Stereo'"),
         "unmarked": (["-map", "0", "-disposition:a:0", "forced"], "disposition of sound track 0: forced, not none"),
-        "untagged": (["-map", "0", "-bsf:v", "h264_metadata=colour_primaries=5"], "colour primaries: 5, not 1"),
+        "untagged": (
+            ["-map", "0", "-bsf:v", "h264_metadata=colour_primaries=5"],
+            "primaries of the pictures: 5, not 2",
+        ),
     }
     for name, (options, words) in changed.items():
         bad = tmp_path / f"{name}.mkv"

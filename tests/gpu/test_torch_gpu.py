@@ -6,11 +6,11 @@ import gc
 import importlib.util
 import os
 import time
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from helpers.quiet_networks import quiet_network
 from helpers.runner_contract import RunnerContract
 from numpy.typing import NDArray
 
@@ -25,12 +25,9 @@ from engines import (
     open_runner,
 )
 from engines.build_options import BuildOptions
-from engines.canary import random_weights
-from engines.networks.layered import LayeredNetwork
 from engines.reference import run_reference
 from engines.tiles import adversarial_tiles, film_tiles
 from engines.verify import compare_arrays, run_once
-from engines.weights import ModelWeights
 
 if importlib.util.find_spec("torch") is not None:
     import torch
@@ -46,14 +43,6 @@ pytestmark = [
 
 SRVGG = "realesr-animevideov3"
 RRDB = "RealESRGAN_x4plus_anime_6B"
-
-
-def quiet_network(model: ModelSpec, *, gain: float = 0.05) -> LayeredNetwork:
-    """Random weights whose last layer is turned down, so that the picture stays near [0, 1]."""
-    weights = random_weights(model, seed=3)
-    last = weights.layers[-1]
-    last = replace(last, kernel=last.kernel * np.float32(gain), bias=last.bias * np.float32(gain))
-    return LayeredNetwork(weights=ModelWeights(model=model, layers=(*weights.layers[:-1], last)))
 
 
 @pytest.fixture(autouse=True)

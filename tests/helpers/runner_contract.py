@@ -132,7 +132,8 @@ class RunnerContract:
             np.testing.assert_allclose(result.astype(np.float32), wanted, rtol=2**-10, atol=2**-10)
 
     def test_row_of_a_batch_does_not_depend_on_the_others(self) -> None:
-        with self.open(batch=2, precision="fp32") as pair, self.open(precision="fp32") as single:
+        precision = self.precisions[0]
+        with self.open(batch=2, precision=precision) as pair, self.open(precision=precision) as single:
             tiles, _ = self.buffers(pair)
             together = run_once(pair, tiles)
             for row in range(2):
@@ -269,6 +270,7 @@ class RunnerContract:
         assert caught.value.hint
 
     def test_threads_are_only_a_matter_of_speed(self) -> None:
-        with self.open(precision="fp32", threads=1) as one, self.open(precision="fp32", threads=2) as two:
+        precision = self.precisions[0]
+        with self.open(precision=precision, threads=1) as one, self.open(precision=precision, threads=2) as two:
             tiles, _ = self.buffers(one)
             np.testing.assert_allclose(run_once(one, tiles), run_once(two, tiles), rtol=0, atol=1e-5)

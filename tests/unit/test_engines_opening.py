@@ -43,6 +43,7 @@ HEAVY = (
     "tensorrt",
     "tensorrt_rtx",
     "cuda",
+    "cudnn",
     "av",
     "numba",
     "ffmpeg",
@@ -110,7 +111,7 @@ def stubs(monkeypatch):
     real = opening.load_backend
 
     def install(*backends):
-        table = {backend.name: backend for backend in backends}
+        table = {"cudnn": absent("cudnn")} | {backend.name: backend for backend in backends}
         monkeypatch.setattr(opening, "load_backend", lambda name: table.get(name) or real(name))
 
     return install
@@ -145,22 +146,22 @@ def test_auto_takes_openvino_for_a_network_and_says_why():
 def test_auto_says_what_it_passed_over_in_the_order_of_preference():
     passed_over = choose_backend(model=NETWORK).passed_over
     assert [(each.backend, each.device) for each in passed_over] == [
+        ("cudnn", "cuda"),
         ("tensorrt", "cuda"),
         ("tensorrt_rtx", "cuda"),
         ("torch", "cuda"),
         ("onnxruntime", "cuda"),
         ("openvino", "gpu"),
     ]
-    assert [each.reason for each in passed_over[:4]] == ["no NVIDIA GPU"] * 4
-    assert "gpu" in passed_over[4].reason
+    assert [each.reason for each in passed_over[:5]] == ["no NVIDIA GPU"] * 5
+    assert "gpu" in passed_over[5].reason
 
 
 def test_auto_imports_no_gpu_library_where_there_is_no_driver():
     code = "import sys; from engines import choose_backend, opening; opening.has_nvidia_driver = lambda: False\n"
     code += f"assert choose_backend(model={NETWORK!r}).backend == 'openvino'\n"
-    code += (
-        "print([name for name in ('torch', 'tensorrt', 'tensorrt_rtx', 'cuda', 'onnxruntime') if name in sys.modules])"
-    )
+    libraries = ("torch", "tensorrt", "tensorrt_rtx", "cuda", "cudnn", "onnxruntime")
+    code += f"print([name for name in {libraries!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
 
@@ -170,6 +171,7 @@ def test_backend_that_computes_the_canary_is_taken(stubs):
     choice = choose_backend(model=NETWORK)
     assert (choice.backend, choice.device_id) == ("tensorrt_rtx", "cuda")
     assert choice.passed_over == (
+        PassedOver(backend="cudnn", device="cuda", reason="cudnn is not installed", hint="get cudnn"),
         PassedOver(backend="tensorrt", device="cuda", reason="tensorrt is not installed", hint="get tensorrt"),
     )
 
@@ -187,7 +189,7 @@ def test_backend_that_fails_the_canary_is_passed_over_with_the_reason(stubs, cha
     stubs(StubBackend("tensorrt", **changes), StubBackend("tensorrt_rtx"))
     choice = choose_backend(model=NETWORK)
     assert choice.backend == "tensorrt_rtx"
-    assert words in choice.passed_over[0].reason
+    assert words in choice.passed_over[1].reason
 
 
 def test_canary_runs_once_per_process_for_a_choice(stubs):
@@ -208,9 +210,9 @@ def test_named_backend_is_taken_at_its_word(stubs):
 
 @pytest.mark.parametrize(("device", "asked"), [("cuda:1", "cuda:1"), ("gpu", "cuda"), ("gpu.1", "cuda:1")])
 def test_device_that_is_named_restricts_auto_to_what_runs_there(stubs, device, asked):
-    stubs(StubBackend("tensorrt"))
+    stubs(StubBackend("cudnn"))
     choice = choose_backend(model=NETWORK, device=device)
-    assert (choice.backend, choice.device_id, choice.passed_over) == ("tensorrt", asked, ())
+    assert (choice.backend, choice.device_id, choice.passed_over) == ("cudnn", asked, ())
 
 
 def test_cpu_that_is_named_passes_no_gpu_over():

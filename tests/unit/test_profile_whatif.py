@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,30 +57,51 @@ def synthetic() -> Figures:
     return sleeping(SECONDS, frame_count=40)
 
 
+def agree_once(compare: Callable[[], tuple[float, float]]) -> None:
+    """Found and predicted within a tenth, in one of three runs: others may use the same processor."""
+    for _ in range(3):
+        found, predicted = compare()
+        if found == pytest.approx(predicted, rel=0.1):
+            return
+    assert found == pytest.approx(predicted, rel=0.1)
+
+
 @pytest.mark.parametrize("without", STAGES)
 def test_the_prediction_for_a_synthetic_line_is_what_is_measured(without: str, synthetic: Figures) -> None:
     predicted_fps, limit = predict_fps(
         costs_of(synthetic), measured_fps=synthetic.steady_fps, lanes=1, cores=2, without=without
     )
-    found = sleeping({**SECONDS, without: 0.0}, frame_count=40)
-    assert found.steady_fps == pytest.approx(predicted_fps, rel=0.1)
-    assert limit == found.verdict.stage == ("encode" if without == "upscale" else "upscale")
+
+    def compare() -> tuple[float, float]:
+        found = sleeping({**SECONDS, without: 0.0}, frame_count=40)
+        assert limit == found.verdict.stage == ("encode" if without == "upscale" else "upscale")
+        return found.steady_fps, predicted_fps
+
+    agree_once(compare)
 
 
 @pytest.mark.parametrize("without", ["upscale", "encode"])
 def test_the_prediction_for_a_real_run_is_what_is_measured(tmp_path: Path, without: str) -> None:
     plan = host_plan(tmp_path, frame_count=40, encode={"kind": "libx264"}, queues={"stitched_frames": 2})
-    with open_planned_runner(plan) as runner:
-        whole = measure(record_run(plan, runner, frame_count=40, wrap_stages=lambda stages, _: slowed(stages, SECONDS)))
-        replaced = {entry.stage: entry for entry in replacements(plan, runner, keep_results(plan, runner))}[without]
 
-        def wrap(stages: Sequence[Stage], lane: int) -> Sequence[Stage]:
-            stages = stages if replaced.wrap_stages is None else replaced.wrap_stages(stages, lane)
-            return slowed(stages, {**SECONDS, without: 0.0})
+    def compare() -> tuple[float, float]:
+        with open_planned_runner(plan) as runner:
+            whole = measure(
+                record_run(plan, runner, frame_count=40, wrap_stages=lambda stages, _: slowed(stages, SECONDS))
+            )
+            replaced = {entry.stage: entry for entry in replacements(plan, runner, keep_results(plan, runner))}[without]
 
-        found = measure(record_run(replaced.plan, replaced.runner, frame_count=40, wrap_stages=wrap))
-    predicted_fps, _ = predict_fps(costs_of(whole), measured_fps=whole.steady_fps, lanes=1, cores=2, without=without)
-    assert found.steady_fps == pytest.approx(predicted_fps, rel=0.1)
+            def wrap(stages: Sequence[Stage], lane: int) -> Sequence[Stage]:
+                stages = stages if replaced.wrap_stages is None else replaced.wrap_stages(stages, lane)
+                return slowed(stages, {**SECONDS, without: 0.0})
+
+            found = measure(record_run(replaced.plan, replaced.runner, frame_count=40, wrap_stages=wrap))
+        predicted_fps, _ = predict_fps(
+            costs_of(whole), measured_fps=whole.steady_fps, lanes=1, cores=2, without=without
+        )
+        return found.steady_fps, predicted_fps
+
+    agree_once(compare)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ HEAVY = (
     "rich",
     "cuda",
     "PyNvVideoCodec",
+    "cudnn",
 )
 LOADED_WHEN_USED = {
     "pipeline/decode/deinterlacing.py",
@@ -38,6 +39,7 @@ LOADED_WHEN_USED = {
     "pipeline/decode/nvdec.py",
     "pipeline/decode/nvdec_pass.py",
     "pipeline/decode/packets.py",
+    "pipeline/decode/pass_decoder.py",
     "pipeline/encode/libav.py",
     "pipeline/encode/pictures.py",
     "pipeline/encode/session.py",

@@ -9,8 +9,12 @@ import numpy as np
 from engines.errors import UnsupportedShape
 from engines.spec import RunnerSpec
 
+DEFAULT_STREAMS = (0, 1, 2)
+"""Handles of CUDA's default streams. Source: ``CU_STREAM_LEGACY`` and ``CU_STREAM_PER_THREAD`` in cuda.h."""
+
 ALIGNMENT_BYTES = 256
-"""What TensorRT asks of addresses. Source: ``IExecutionContext::setTensorAddress`` in NvInferRuntime.h."""
+"""What TensorRT asks of addresses (``IExecutionContext::setTensorAddress`` in NvInferRuntime.h); more than kernels with
+accesses of 16 bytes need."""
 
 
 def is_device_array(array: Any) -> bool:

@@ -1,0 +1,60 @@
+"""Where each buffer of a plan lies in one block of device memory: buffers that never live at once share it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engines.cudnn.steps import Plan, reads, writes
+
+ALIGNMENT_BYTES = 256
+"""Of every buffer, as ``cuMemAlloc`` aligns its own. Source: CUDA C++ Programming Guide, "Device Memory Accesses"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPlan:
+    """Offsets into one block."""
+
+    offsets: tuple[int, ...]
+    """First byte of each buffer of the plan, in its order."""
+    bytes: int
+    """Length of the block."""
+    separate_bytes: int
+    """What the buffers would take if none shared memory."""
+
+
+def lifetimes(plan: Plan) -> tuple[tuple[int, int], ...]:
+    """First step that writes each buffer, and one past the last step that touches it."""
+    spans: dict[int, tuple[int, int]] = {}
+    for index, step in enumerate(plan.steps):
+        for part in (*reads(step), *writes(step)):
+            first, _ = spans.get(part.buffer, (index, index))
+            spans[part.buffer] = (first, index + 1)
+    return tuple(spans[index] for index in range(len(plan.buffers)))
+
+
+def plan_memory(plan: Plan) -> MemoryPlan:
+    """Give every buffer a place: the largest first, each at the lowest offset that is free while it lives."""
+    spans = lifetimes(plan)
+    sizes = [_aligned(buffer.bytes(plan.batch)) for buffer in plan.buffers]
+    offsets = [0] * len(sizes)
+    placed: list[int] = []
+    for index in sorted(range(len(sizes)), key=lambda one: (-sizes[one], one)):
+        start, stop = spans[index]
+        rivals = sorted(
+            (offsets[other], offsets[other] + sizes[other])
+            for other in placed
+            if spans[other][0] < stop and start < spans[other][1]
+        )
+        offset = 0
+        for low, high in rivals:
+            if offset + sizes[index] <= low:
+                break
+            offset = max(offset, high)
+        offsets[index] = offset
+        placed.append(index)
+    total = max((offset + size for offset, size in zip(offsets, sizes, strict=True)), default=0)
+    return MemoryPlan(offsets=tuple(offsets), bytes=total, separate_bytes=sum(sizes))
+
+
+def _aligned(count: int) -> int:
+    return -(-count // ALIGNMENT_BYTES) * ALIGNMENT_BYTES

@@ -1,0 +1,134 @@
+// One fused convolution the slow and plain way, at some pixels: what a fast kernel stored there is compared with it.
+// With POISON the stored values are overwritten with NaN instead, so that a kernel that writes nothing, or elsewhere,
+// is not taken for one that is right. Needs THREADS and POISON (0 or 1).
+#include "platform.cuh"
+
+enum { NOTHING, LEAKY, PRELU, MULTIPLY, ADD_HALF, ADD_FLOAT };
+enum { MOST_OPERATIONS = 6 };
+
+// The first number of a tensor of (picture, row, pixel, channel), and how far apart its numbers are.
+struct Spot {
+    unsigned long long address;
+    long long picture, row, pixel;
+};
+
+struct Operation {
+    Spot operand;  // PRELU: a slope a channel; ADD: what is added
+    float number;  // LEAKY: the slope; MULTIPLY: the factor
+    int kind;
+};
+
+struct CheckArguments {
+    Spot source, target, wide_target;        // float16, float16, float32; a target that is not there has address 0
+    unsigned long long kernel, bias, verdict;  // (outputs, rows, columns, inputs) float16; float32; two words
+    Operation operations[MOST_OPERATIONS];
+    long long stride, edge_stride;  // between pixels that are looked at, and between those along the edges
+    int batch, height, width;       // of the result
+    int source_height, source_width, inputs;
+    int rows, columns, pad_top, pad_left, outputs;
+    int samples, edge_samples, unused;  // pixels in all, and of these along the edges
+};
+
+DEVICE long long at_of(const Spot& spot, long long n, long long y, long long x) {
+    return n * spot.picture + y * spot.row + x * spot.pixel;
+}
+
+// Largest difference that rounding explains: of the stored value, half a unit in the last place of float16 (2^-11) and
+// as much again for a second rounding; of the sum, what float32 loses while it adds values that may cancel.
+DEVICE float allowed(float value, float size) {
+    const float magnitude = value < 0 ? -value : value;
+    return 1.0e-3f * magnitude + 5.0e-5f * size + 1.0e-6f;
+}
+
+DEVICE void judge(float got, float rounded, float value, float size, unsigned int* verdict) {
+    if (got == rounded) return;
+    const float difference = got - value, error = difference < 0 ? -difference : difference;
+    const float ratio = error / allowed(value, size);
+    if (ratio <= 1.0f) {
+        raise_to(verdict + 1, (unsigned int)bits_of(ratio));
+    } else {  // also where it is no number
+        add_one(verdict);
+        raise_to(verdict + 1, (unsigned int)bits_of(ratio > 1.0f && ratio < 1.0e30f ? ratio : 1.0e30f));
+    }
+}
+
+KERNEL(check, CheckArguments) {
+    EACH_THREAD {
+        const long long item = (long long)BLOCK_X * THREADS + thread;
+        const int o = int(item % a.outputs), sample = int(item / a.outputs);
+        if (sample < a.samples) {
+            long long n, y, x;
+            if (sample < a.edge_samples) {
+                const long long lines = 2LL * a.width + 2LL * a.height;
+                long long place = sample * a.edge_stride % (a.batch * lines);
+                n = place / lines;
+                place %= lines;
+                if (place < 2LL * a.width) {
+                    y = place < a.width ? 0 : a.height - 1;
+                    x = place % a.width;
+                } else {
+                    place -= 2LL * a.width;
+                    y = place % a.height;
+                    x = place < a.height ? 0 : a.width - 1;
+                }
+            } else {
+                const long long pixels = (long long)a.height * a.width;
+                const long long place = sample * a.stride % (a.batch * pixels);
+                n = place / pixels;
+                y = place % pixels / a.width;
+                x = place % a.width;
+            }
+            Half* target = (Half*)a.target.address + at_of(a.target, n, y, x) + o;
+            float* wide_target = (float*)a.wide_target.address + at_of(a.wide_target, n, y, x) + o;
+            if (POISON) {
+                if (a.target.address) *target = Half{0x7FFF};
+                if (a.wide_target.address) *wide_target = float_of(0x7FFFFFFF);
+            } else {
+                float value = ((const float*)a.bias)[o], size = value < 0 ? -value : value;
+                const Half* weights = (const Half*)a.kernel + (long long)o * a.rows * a.columns * a.inputs;
+                NOT_UNROLLED
+                for (int tap = 0; tap < a.rows * a.columns; ++tap) {
+                    const long long row = y + tap / a.columns - a.pad_top, column = x + tap % a.columns - a.pad_left;
+                    if (row >= 0 && row < a.source_height && column >= 0 && column < a.source_width) {
+                        const Half* from = (const Half*)a.source.address + at_of(a.source, n, row, column);
+                        for (int channel = 0; channel < a.inputs; ++channel) {
+                            const float part = widened(from[channel]) * widened(weights[tap * a.inputs + channel]);
+                            value += part;
+                            size += part < 0 ? -part : part;
+                        }
+                    }
+                }
+                NOT_UNROLLED
+                for (int index = 0; index < MOST_OPERATIONS; ++index) {
+                    const Operation& operation = a.operations[index];
+                    float other = 0;
+                    switch (operation.kind) {
+                        case LEAKY:
+                            if (value < 0) value *= operation.number;
+                            break;
+                        case PRELU:
+                            if (value < 0) value *= ((const float*)operation.operand.address)[o];
+                            break;
+                        case MULTIPLY:
+                            value *= operation.number;
+                            size *= operation.number < 0 ? -operation.number : operation.number;
+                            break;
+                        case ADD_HALF:
+                            other = widened(((const Half*)operation.operand.address)[at_of(operation.operand, n, y, x) + o]);
+                            break;
+                        case ADD_FLOAT:
+                            other = ((const float*)operation.operand.address)[at_of(operation.operand, n, y, x) + o];
+                            break;
+                        default:
+                            break;
+                    }
+                    value += other;
+                    size += other < 0 ? -other : other;
+                }
+                unsigned int* verdict = (unsigned int*)a.verdict;
+                if (a.target.address) judge(widened(*target), widened(rounded_to_half(value)), value, size, verdict);
+                if (a.wide_target.address) judge(*wide_target, value, value, size, verdict);
+            }
+        }
+    }
+}

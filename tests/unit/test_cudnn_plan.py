@@ -1,0 +1,252 @@
+"""The cudnn engine's reader, planner and memory plan: checked by running plans on the processor."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+from helpers.plan_on_cpu import PlanOnCpu
+from onnx import TensorProto, helper, numpy_helper
+
+from engines import find_model
+from engines.cudnn.graph import read_graph
+from engines.cudnn.layers import EnlargeLayer, ShuffleLayer, UnshuffleLayer
+from engines.cudnn.memory import lifetimes, plan_memory
+from engines.cudnn.phases import split_phases
+from engines.cudnn.plan import PlanOptions, plan_network
+from engines.cudnn.steps import ConvStep, PackStep, reads, writes
+from engines.errors import UnsupportedModel, UnsupportedShape
+from engines.networks import GraphOptions, load_network
+from engines.tiles import adversarial_tiles, film_tiles
+
+NETWORKS = {
+    "realesr-animevideov3": (20, 28),
+    "RealESRGAN_x4plus": (12, 16),
+    "RealESRGAN_x4plus_anime_6B": (16, 20),
+}
+PSNR_FP16_DB = 55.0  # what the engine promises against float32
+
+
+def onnx_of(name, *, precision, height, width, output_scale=None):
+    options = GraphOptions(precision=precision, batch=2, height=height, width=width, output_scale=output_scale)
+    return load_network(find_model(name)).graph(options)
+
+
+def run_onnx(model, tiles):
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return session.run(None, {session.get_inputs()[0].name: tiles})[0].astype(np.float32)
+
+
+def picture(*, height, width, batch=2):
+    rows, columns = np.arange(height)[:, None], np.arange(width)
+    waves = 0.5 + 0.4 * np.sin(columns / 5) * np.cos(rows / 7) + np.zeros((batch, 3, 1, 1))
+    return np.clip(waves + np.random.default_rng(3).normal(0, 0.04, waves.shape), 0, 1).astype(np.float32)
+
+
+def psnr_db(one, other):
+    return 10 * np.log10(1 / np.mean((one.astype(np.float64) - other) ** 2))
+
+
+@pytest.mark.parametrize("fold", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_plan_computes_what_the_graph_says(name, fold):
+    height, width = NETWORKS[name]
+    tiles = picture(height=height, width=width)
+    model = onnx_of(name, precision="fp32", height=height, width=width)
+    plan = plan_network(read_graph(model), options=PlanOptions(fold_enlargements=fold))
+    np.testing.assert_allclose(PlanOnCpu(plan, rounds=False).run(tiles), run_onnx(model, tiles), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_rounding_stored_values_to_fp16_keeps_the_promise(name):
+    """On film and on the pictures that break careless arithmetic, with tiles in float32 as the pipeline gives them."""
+    height, width = NETWORKS[name]
+    plan = plan_network(read_graph(onnx_of(name, precision="fp16", height=height, width=width)))
+    exact = onnx_of(name, precision="fp32", height=height, width=width)
+    tiles = {"film": film_tiles(height=height, width=width, batch=2)}
+    for kind, batch in (tiles | adversarial_tiles(height=height, width=width, batch=2)).items():
+        assert psnr_db(PlanOnCpu(plan).run(batch), run_onnx(exact, batch)) >= PSNR_FP16_DB, kind
+
+
+def test_tiles_keep_more_of_float32_than_float16_holds():
+    """Ramps are what RealESRGAN_x4plus magnifies most: with its input alone rounded it is 51.7 dB off at this size."""
+    name, height, width = "RealESRGAN_x4plus", 48, 64
+    tiles = adversarial_tiles(height=height, width=width)["ramps"]
+    options = GraphOptions(precision="fp32", batch=1, height=height, width=width)
+    model = load_network(find_model(name)).graph(options)
+    rounded = PlanOnCpu(plan_network(read_graph(model)))
+    assert psnr_db(rounded.run(tiles), run_onnx(model, tiles)) >= PSNR_FP16_DB
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_folded_enlargement_of_srvgg_is_planned(scale):
+    tiles = picture(height=12, width=20)
+    model = onnx_of("realesr-animevideov3", precision="fp32", height=12, width=20, output_scale=scale)
+    plan = plan_network(read_graph(model))
+    np.testing.assert_allclose(PlanOnCpu(plan, rounds=False).run(tiles), run_onnx(model, tiles), atol=1e-4)
+
+
+def test_nothing_but_convolutions_runs_between_the_ends():
+    graph = read_graph(onnx_of("RealESRGAN_x4plus", precision="fp16", height=16, width=16))
+    plan = plan_network(graph, options=PlanOptions(fold_enlargements=True))
+    assert isinstance(plan.steps[0], PackStep)
+    assert all(isinstance(step, ConvStep) for step in plan.steps[1:-1])
+    assert len(plan.steps) == 1 + 351 + 2 * 3 + 1  # two convolutions became four phases each
+
+
+def test_x4plus_at_720p_takes_at_most_a_quarter_of_what_pytorch_does():
+    model = load_network(find_model("RealESRGAN_x4plus")).graph(
+        GraphOptions(precision="fp16", batch=1, height=720, width=1280)
+    )
+    assert plan_memory(plan_network(read_graph(model))).bytes <= 5e9
+
+
+def test_buffers_that_live_at_once_do_not_overlap():
+    plan = plan_network(read_graph(onnx_of("RealESRGAN_x4plus_anime_6B", precision="fp16", height=16, width=16)))
+    memory, spans = plan_memory(plan), lifetimes(plan)
+    for one in range(len(plan.buffers)):
+        for other in range(one):
+            apart_in_time = spans[one][1] <= spans[other][0] or spans[other][1] <= spans[one][0]
+            first, second = sorted((one, other), key=lambda index: memory.offsets[index])
+            end = memory.offsets[first] + plan.buffers[first].bytes(plan.batch)
+            assert apart_in_time or end <= memory.offsets[second]
+
+
+def test_no_step_writes_what_it_reads_with_a_halo():
+    for name in NETWORKS:
+        plan = plan_network(read_graph(onnx_of(name, precision="fp16", height=16, width=16)))
+        for step in plan.steps:
+            if isinstance(step, ConvStep):
+                source = reads(step)[0]
+                for target in writes(step):
+                    apart = (
+                        target.first >= source.first + source.channels or source.first >= target.first + target.channels
+                    )
+                    assert target.buffer != source.buffer or apart
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_phases_are_the_convolution_of_the_enlarged_picture(factor, size):
+    torch = pytest.importorskip("torch")
+    random = np.random.default_rng(5)
+    small = torch.from_numpy(random.random((1, 2, 5, 6), np.float32))
+    kernel = random.random((3, 2, size, size), np.float32)
+    large = small.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    expected = torch.nn.functional.conv2d(large, torch.from_numpy(kernel), padding=size // 2)
+    for phase in split_phases(kernel, factor=factor):
+        (top, left), (bottom, right) = phase.pad_before, phase.pad_after
+        padded = torch.nn.functional.pad(small, (left, right, top, bottom))
+        got = torch.nn.functional.conv2d(padded, torch.from_numpy(phase.kernel))
+        torch.testing.assert_close(got, expected[:, :, phase.row :: factor, phase.column :: factor])
+
+
+def graph_of(nodes, *, shape=(1, 3, 8, 12), output="out", constants=()):
+    values = [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(shape))]
+    results = [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)]
+    initializers = [numpy_helper.from_array(np.asarray(array), name) for name, array in constants]
+    return helper.make_model(helper.make_graph(nodes, "g", values, results, initializers))
+
+
+def conv(source, target, *, inputs=3, outputs=3, seed=0, **attributes):
+    kernel = np.random.default_rng(seed).normal(0, 0.2, (outputs, inputs, 3, 3)).astype(np.float32)
+    node = helper.make_node("Conv", [source, f"{target}.w"], [target], name=target, **{"pads": [1] * 4, **attributes})
+    return node, (f"{target}.w", kernel)
+
+
+@pytest.mark.parametrize(
+    ("node", "named"),
+    [
+        (helper.make_node("Sigmoid", ["x"], ["out"], name="squash"), "Sigmoid squash"),
+        (helper.make_node("Softmax", ["x"], ["out"], name="soft", domain="com.example"), "Softmax soft"),
+        (helper.make_node("Resize", ["x", "", "s"], ["out"], name="bilinear", mode="linear"), "Resize bilinear"),
+        (helper.make_node("Resize", ["x", "", "s"], ["out"], name="centred", mode="nearest"), "Resize centred"),
+        (helper.make_node("DepthToSpace", ["x"], ["out"], name="dcr", blocksize=2), "DepthToSpace dcr"),
+        (helper.make_node("Transpose", ["x"], ["out"], name="turn", perm=[0, 1, 3, 2]), "Transpose turn"),
+        (helper.make_node("Mul", ["x", "x"], ["out"], name="square"), "Mul square"),
+        (helper.make_node("Concat", ["x", "x"], ["out"], name="tall", axis=2), "Concat tall"),
+        (helper.make_node("Cast", ["x"], ["out"], name="double", to=TensorProto.DOUBLE), "Cast double"),
+    ],
+)
+def test_what_is_not_known_is_named(node, named):
+    scales = np.asarray([1, 1, 2, 2], np.float32)
+    with pytest.raises(UnsupportedModel, match=named) as caught:
+        read_graph(graph_of([node], constants=[("s", scales)]))
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("attributes", [{"pads": [0] * 4}, {"strides": [2, 2]}, {"dilations": [2, 2]}, {"group": 3}])
+def test_convolutions_of_another_kind_are_named(attributes):
+    node, weight = conv("x", "odd", **attributes)
+    with pytest.raises(UnsupportedModel, match="Conv odd"):
+        read_graph(graph_of([node], output="odd", constants=[weight]))
+
+
+def test_a_layer_that_no_convolution_takes_along_is_named():
+    node = helper.make_node("Relu", ["x"], ["out"], name="alone")
+    with pytest.raises(UnsupportedModel, match="alone"):
+        plan_network(read_graph(graph_of([node])))
+
+
+def test_a_concatenation_that_needs_a_copy_is_named():
+    parts = [conv("x", name, outputs=8, seed=seed) for seed, name in enumerate("abc")]
+    joins = [
+        helper.make_node("Concat", ["a", "b"], ["ab"], name="ab", axis=1),
+        helper.make_node("Concat", ["b", "c"], ["bc"], name="bc", axis=1),
+    ]
+    last = [conv("ab", "left", inputs=16), conv("bc", "right", inputs=16)]
+    total = helper.make_node("Add", ["left", "right"], ["out"], name="total")
+    nodes = [*(node for node, _ in parts), *joins, *(node for node, _ in last), total]
+    with pytest.raises(UnsupportedModel, match="Concat bc"):
+        plan_network(read_graph(graph_of(nodes, constants=[weight for _, weight in (*parts, *last)])))
+
+
+def test_a_free_size_is_refused_with_the_sizes():
+    model = load_network(find_model("realesr-animevideov3")).graph(GraphOptions(batch=1))
+    with pytest.raises(UnsupportedShape, match="height"):
+        read_graph(model)
+
+
+def test_a_pixel_unshuffle_as_reshape_and_transpose_is_read():
+    """Both ends in six axes, as torch's exporter may write them, with sizes that are not square."""
+    nodes = [
+        helper.make_node("Reshape", ["x", "six"], ["a"]),
+        helper.make_node("Transpose", ["a"], ["b"], perm=[0, 1, 3, 5, 2, 4]),
+        helper.make_node("Reshape", ["b", "four"], ["c"]),
+    ]
+    node, weight = conv("c", "d", inputs=12, outputs=12)
+    nodes += [node, helper.make_node("DepthToSpace", ["d"], ["out"], blocksize=2, mode="CRD")]
+    constants = [
+        ("six", np.asarray([1, 3, 4, 2, 6, 2])),
+        ("four", np.asarray([1, 12, 4, 6])),
+        weight,
+    ]
+    model = graph_of(nodes, constants=constants)
+    graph = read_graph(model)
+    assert [type(layer) for layer in graph.layers[1::2]] == [UnshuffleLayer, ShuffleLayer]
+    tiles = picture(height=8, width=12, batch=1)
+    got = PlanOnCpu(plan_network(graph), rounds=False).run(tiles)
+    np.testing.assert_allclose(got, run_onnx(model, tiles), atol=1e-5)
+
+
+def test_an_unshuffle_as_a_strided_convolution_is_read():
+    """The form in which this package writes RRDBNet x2."""
+    random = np.random.default_rng(1)
+    kernel = random.normal(0, 0.2, (8, 3, 6, 6)).astype(np.float32)
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="y", pads=[2] * 4, strides=[2, 2])
+    enlarge = helper.make_node(
+        "Resize",
+        ["y", "", "s"],
+        ["z"],
+        mode="nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
+    )
+    last, weight = conv("z", "out", inputs=8)
+    model = graph_of([node, enlarge, last], constants=[("w", kernel), ("s", np.float32([1, 1, 2, 2])), weight])
+    graph = read_graph(model)
+    assert any(isinstance(layer, EnlargeLayer) for layer in graph.layers)
+    tiles = picture(height=8, width=12, batch=1)
+    for fold in (False, True):
+        plan = plan_network(graph, options=PlanOptions(fold_enlargements=fold))
+        np.testing.assert_allclose(PlanOnCpu(plan, rounds=False).run(tiles), run_onnx(model, tiles), atol=1e-5)
