@@ -166,10 +166,10 @@ class OwnDouble:
         self._gpu, self._stream, self._buffers = device, stream, []
         self._cudnn = make_cudnn(device, wrong=self.wrong)
 
-    def prepare(self, plan, step, *, source, target):
+    def prepare(self, plan, step, *, address):
         if step.kernel.shape != (64, 64, 3, 3):
             return None
-        operands = {1: source, 4: target}
+        operands = {1: address(step.source), 4: address(step.target)}
         for number, array in constants_of(step).items():
             buffer = self._gpu.allocate(array.nbytes)
             self._buffers.append(buffer)
