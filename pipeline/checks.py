@@ -2,9 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from engines.errors import EngineError
 from pipeline.config import Config
+from pipeline.errors import PipelineError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """One thing that was looked at."""
+
+    name: str
+    found: tuple[str, ...] = ()
+    """In words, the first one for itself; empty if ``error`` is set."""
+    error: PipelineError | EngineError | None = None
+
+
+def check_all(config: Config) -> Iterator[Checked]:
+    """Look at the machine and at each film; go on after a problem.
+
+    Nothing is written, but the output folder is made: whether it can be written is part of the question.
+
+    Args:
+        config: The run.
+
+    Yields:
+        What was found, as soon as it was.
+
+    Raises:
+        PipelineError: The films cannot be listed.
+    """
+    from pipeline.inputs.find import find_jobs
+
+    has_failed = False
+    for name, look in (("engine", partial(describe_engine, config)), ("ffmpeg", describe_ffmpeg)):
+        checked = _look(name, look)
+        has_failed |= checked.error is not None
+        yield checked
+    for job in find_jobs(config).jobs:
+        # without an engine every film would fail for that one reason
+        look = partial(describe_film, job.config, job.source, with_plan=not has_failed)
+        yield _look(str(job.source or "synthetic"), look)
+
+
+def _look(name: str, look: Callable[[], tuple[str, ...]]) -> Checked:
+    try:
+        return Checked(name=name, found=look())
+    except (PipelineError, EngineError) as exc:
+        return Checked(name=name, error=exc)
 
 
 def describe_engine(config: Config) -> tuple[str, ...]:

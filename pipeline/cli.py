@@ -12,13 +12,11 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from engines.errors import BuildCancelled, EngineError
-from pipeline import __version__
-from pipeline.errors import PipelineError
+from pipeline.command_line import Command, make_parser
 from pipeline.show.explain import ExitCode, exit_code, explain, is_expected
 
 if TYPE_CHECKING:
@@ -60,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code. Nothing is raised.
     """
     try:
-        arguments = make_parser().parse_args(argv)
+        arguments = make_parser(commands()).parse_args(argv)
     except SystemExit as exc:  # argparse has said why, on the right stream
         return exc.code if isinstance(exc.code, int) else ExitCode.WRONG_CONFIG
     configure_logging(arguments.verbose)
@@ -107,70 +105,6 @@ def configure_logging(verbosity: int) -> None:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     for package in ("pipeline", "engines"):
         logging.getLogger(package).setLevel(level)
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The parser of all verbs."""
-    parser = argparse.ArgumentParser(
-        prog="nightscale",
-        description="Upscale films: frames through a Real-ESRGAN network, everything else copied.",
-        epilog="Exit codes: 0 done, 1 some films failed, 2 wrong config, 3 something is missing on this machine, "
-        "70 internal error, 130 stopped.",
-    )
-    parser.add_argument("--version", action="version", version=f"nightscale {__version__}")
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-
-    def add(name: str, command: Callable[[argparse.Namespace], int], text: str, *, config: bool) -> None:
-        verb = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
-        verb.set_defaults(command=command)
-        verb.add_argument("-v", "--verbose", action="count", default=0, help="log more to standard error; -vv: all")
-        if config:
-            verb.add_argument("config", type=Path, metavar="CONFIG", help="YAML file; see configs/example.yaml")
-            verb.add_argument(
-                "--set",
-                dest="overrides",
-                action="append",
-                default=[],
-                metavar="KEY=VALUE",
-                help="override one key, as in --set scale.factor=2; can be repeated",
-            )
-        if name != "schema":
-            verb.add_argument("--json", action="store_true", help="write the result as JSON to standard output")
-
-    add("run", command_run, "upscale all films of a config, or go on with them", config=True)
-    run = verbs.choices["run"]
-    run.add_argument(
-        "--restart", action="store_true", help="begin all films anew; what earlier runs have begun is moved aside"
-    )
-    run.add_argument(
-        "--run-dir", type=Path, metavar="DIR", help="folder for the run's log, status and report; see output.dir"
-    )
-    add(
-        "check",
-        command_check,
-        "check a config, this machine, each film and the place of its result",
-        config=True,
-    )
-    add("plan", command_plan, "say what a run would do, and what it would need", config=True)
-    for name, command, text in (
-        ("status", command_status, "say how a run is"),
-        ("pause", command_pause, "let a run finish its segment and wait, without the GPU"),
-        ("resume", command_resume, "let a paused run go on"),
-        ("stop", command_stop, "let a run finish its segment and end; started again, it goes on there"),
-    ):
-        add(name, command, text, config=False)
-        verbs.choices[name].add_argument(
-            "place", type=Path, metavar="PLACE", help="the run's folder, its output folder, or its config file"
-        )
-    add("verify", command_verify, "compare a result with its source", config=False)
-    verify = verbs.choices["verify"]
-    verify.add_argument("source", type=Path, metavar="SOURCE", help="the film")
-    verify.add_argument("result", type=Path, metavar="RESULT", help="what was made of it: a film or a folder of PNG")
-    verify.add_argument("--config", type=Path, help="that of the run: what it promises is compared too")
-    verify.add_argument("--full", action="store_true", help="compare all frames, not only a sample")
-    add("doctor", command_doctor, "say what this machine has and lacks, and what installs it", config=False)
-    add("schema", command_schema, "write the JSON Schema of the config format", config=False)
-    return parser
 
 
 def read_config(arguments: argparse.Namespace) -> Config:
@@ -241,34 +175,22 @@ def ask(arguments: argparse.Namespace, request: Literal["pause", "stop"] | None)
 
 
 def command_check(arguments: argparse.Namespace) -> int:
-    """``check``: validate the config, then look at the machine and at each film; go on after a problem.
-
-    Nothing is written, but the output folder is made: whether it can be written is part of the question.
-    """
+    """``check``: validate the config, then look at the machine and at each film; go on after a problem."""
     config = read_config(arguments)
-    from pipeline.checks import describe_engine, describe_ffmpeg, describe_film
-    from pipeline.inputs.find import find_jobs
+    from pipeline.checks import Checked, check_all
 
     items: list[dict[str, Any]] = []
     codes: list[int] = []
-
-    def check(name: str, look: Callable[[], tuple[str, ...]]) -> None:
-        try:
-            (found, *details), ok = look(), True
-        except (PipelineError, EngineError) as exc:
-            found, details, ok = " ".join(explain(exc)), [], False
-            codes.append(complain(exc))
-        items.append({"name": name, "ok": ok, "found": found, "details": details})
-        if ok and not arguments.json:
-            for line in (f"ok: {name}: {found}", *(f"  {detail}" for detail in details)):
+    for checked in chain([Checked(name="config", found=(str(arguments.config),))], check_all(config)):
+        if checked.error is None:
+            found, *details = checked.found
+        else:
+            found, details = " ".join(explain(checked.error)), []
+            codes.append(complain(checked.error))
+        items.append({"name": checked.name, "ok": checked.error is None, "found": found, "details": details})
+        if checked.error is None and not arguments.json:
+            for line in (f"ok: {checked.name}: {found}", *(f"  {detail}" for detail in details)):
                 put(line)
-
-    check("config", lambda: (str(arguments.config),))
-    check("engine", lambda: describe_engine(config))
-    check("ffmpeg", describe_ffmpeg)
-    with_plan = not codes  # without an engine every film would fail for that one reason
-    for job in find_jobs(config).jobs:
-        check(str(job.source or "synthetic"), partial(describe_film, job.config, job.source, with_plan=with_plan))
     if arguments.json:
         put_json({"ok": not codes, "items": items})
     return max(codes, default=ExitCode.DONE)
@@ -277,33 +199,21 @@ def command_check(arguments: argparse.Namespace) -> int:
 def command_plan(arguments: argparse.Namespace) -> int:
     """``plan``: what each film's job would be; go on after a film that cannot be planned."""
     config = read_config(arguments)
-    from pipeline.inputs.find import find_jobs
-    from pipeline.plan import plan_film, probe_film
-    from pipeline.preflight import measure_pace
+    from pipeline.planned import PlannedFilm, plan_all
     from pipeline.show.build import BuildReporter
     from pipeline.show.plan_words import plan_as_json, plan_lines
     from pipeline.show.progress import open_display
 
     plans = []
     codes: list[int] = []
-    tiles_per_s: dict[tuple[int, int, int], float] = {}  # a folder of alike films is measured once
     with open_display(config.run.progress, report_every_s=config.run.report_every_s) as display:
-        for job in find_jobs(config).jobs:
-            try:
-                plan = plan_film(job.config, probe_film(job.config, job.source))
-                shape = (plan.grid.tile_height, plan.grid.tile_width, plan.engine_scale)
-                if shape not in tiles_per_s:
-                    pace_fps = measure_pace(plan, listener=BuildReporter(display))
-                    tiles_per_s[shape] = pace_fps * len(plan.grid.tiles)
-            except BuildCancelled:
-                raise
-            except (PipelineError, EngineError) as exc:
-                codes.append(complain(exc))
+        for planned in plan_all(config, listener=BuildReporter(display)):
+            if not isinstance(planned, PlannedFilm):
+                codes.append(complain(planned))
                 continue
-            pace_fps = tiles_per_s[shape] / len(plan.grid.tiles)
-            plans.append({**plan_as_json(plan), "engine_fps_measured": pace_fps})
+            plans.append({**plan_as_json(planned.plan), "engine_fps_measured": planned.pace_fps})
             if not arguments.json:
-                for line in plan_lines(plan, pace_fps=pace_fps):
+                for line in plan_lines(planned.plan, pace_fps=planned.pace_fps):
                     put(line)
     if arguments.json:
         put_json({"jobs": plans})
@@ -349,3 +259,19 @@ def command_schema(arguments: argparse.Namespace) -> int:  # noqa: ARG001 - all 
 def put_json(value: Any) -> None:
     """Write a result for programs to standard output."""
     put(json.dumps(value, indent=2, allow_nan=False))
+
+
+def commands() -> dict[str, Command]:
+    """What each verb does."""
+    return {
+        "run": command_run,
+        "status": command_status,
+        "pause": command_pause,
+        "resume": command_resume,
+        "stop": command_stop,
+        "check": command_check,
+        "plan": command_plan,
+        "verify": command_verify,
+        "doctor": command_doctor,
+        "schema": command_schema,
+    }

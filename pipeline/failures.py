@@ -36,6 +36,8 @@ def classify(exc: BaseException) -> FailureKind:
         exc: What ended the work; of a group, the first member counts.
     """
     cause = find_cause(exc)
+    if isinstance(cause, VerificationFailed):  # whatever made it so: the same frames would be joined and refused again
+        return "internal"
     numbers = set(_error_numbers(cause))
     if find_lack(exc) is not None or errno.ENOMEM in numbers:
         return "memory"
@@ -53,8 +55,6 @@ def classify(exc: BaseException) -> FailureKind:
         return "setup"
     if isinstance(cause, OutputError):
         return "output"
-    if isinstance(cause, VerificationFailed):
-        return "internal"
     if isinstance(cause, MediaError):
         return "input"
     return "internal" if not isinstance(cause, PipelineError) else "output"

@@ -2,40 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from pipeline.decode.container import error_text, open_container, to_fraction
+from pipeline.assembly.source_streams import SourceStream, plain_language, read_source_streams
 from pipeline.encode.base import EncodeSpec
-from pipeline.errors import MediaError
 from pipeline.media import MediaInfo
 
 if TYPE_CHECKING:
-    from pipeline.assembly.containers import StreamPlan
+    from pipeline.assembly.containers import StreamCopy, StreamPlan
     from pipeline.plan import JobPlan
     from pipeline.segments import CommittedSegment
 
-_START_PACKETS = 20_000
-"""How many packets are read for the first one of each sound track; a film's tracks begin within seconds."""
-
-COMPARED_FLAGS = ("default", "forced", "hearing_impaired", "visual_impaired", "comment", "original")
-"""Dispositions that Matroska keeps; the other containers keep few and set some of their own."""
+HELD_DISPOSITIONS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "mkv": frozenset({"comment", "default", "forced", "hearing_impaired", "original", "visual_impaired"}),
+        "mp4": frozenset({"comment", "default", "dub"}),
+        "mov": frozenset({"comment", "default", "dub"}),
+    }
+)
+"""What of a stream's disposition comes back as it was from each container (libav's names). Measured by copying a sound
+track with each (FFmpeg 9.0.2); mp4 also keeps others, but gives them back together with a synonym."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedStream:
-    """A stream beside the main video."""
+    """A stream of a result. What is None is not compared."""
 
     kind: str
     codec: str
     language: str
-    is_attached_pic: bool
+    is_attached_pic: bool = False
     title: str | None = None
-    """None: not compared."""
-    flags: tuple[str, ...] | None = None
-    """Dispositions of ``COMPARED_FLAGS`` that it has; None: not compared."""
+    dispositions: frozenset[str] | None = None
+    """Of those in ``HELD_DISPOSITIONS``."""
+    start_s: Fraction | None = None
+    """Time of its first packet, seconds after the first frame."""
+    end_s: Fraction | None = None
+    """Time of its last packet, the same way."""
+
+    @property
+    def identity(self) -> tuple[str, str, str, bool]:
+        """By what streams are told apart: kind, codec, language, and whether it is a cover."""
+        return (self.kind, self.codec, self.language, self.is_attached_pic)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +58,14 @@ class Expected:
     container: str
     """``mkv``, ``mp4``, ``mov``, or ``png`` for a folder of pictures."""
     pts: tuple[int, ...]
-    """Of every frame in display order, in ``encode.time_base``."""
+    """Of every frame in display order, in ``encode.time_base``; at least one."""
+    film: ExpectedStream | None = None
+    """The main video; None: only what ``encode`` says of it is compared."""
     streams: tuple[ExpectedStream, ...] = ()
-    """All but the main video, in any order."""
+    """All others. Of each kind in the order of the file, except covers and attachments."""
     chapter_count: int = 0
     rotation_deg: int = 0
     is_mirrored: bool = False
-    start_offsets_s: tuple[Fraction, ...] = ()
-    """For each sound track in order: when it begins, seconds after the first frame."""
 
     @classmethod
     def of(cls, plan: JobPlan, segments: Sequence[CommittedSegment]) -> Expected:
@@ -67,119 +79,86 @@ class Expected:
             MediaError: The source cannot be read any more.
         """
         pts = tuple(time for segment in segments for time in segment.pts)
-        streams = plan.streams if plan.info.path.is_file() else None
-        return replace(
-            expected_of_streams(plan.info, streams=streams, encode=plan.encode, pts=pts), container=plan.container
+        return expected_of_source(
+            plan.info,
+            streams=plan.streams if plan.info.path.is_file() else None,
+            encode=plan.encode,
+            container=plan.container,
+            pts=pts,
+            is_damaged=any(segment.complaint for segment in segments),
         )
 
 
-def expected_of_streams(
-    info: MediaInfo, *, streams: StreamPlan | None, encode: EncodeSpec, pts: tuple[int, ...]
+def expected_of_source(
+    info: MediaInfo,
+    *,
+    streams: StreamPlan | None,
+    encode: EncodeSpec,
+    container: str,
+    pts: tuple[int, ...],
+    is_damaged: bool = False,
 ) -> Expected:
     """What a result must be whose frames are known.
 
     Args:
         info: The source.
-        streams: What becomes of its other streams; None: the result has none.
+        streams: What becomes of its other streams; None: the result has none, and nothing of the source but frames.
         encode: How its frames are encoded.
-        pts: Their times, in ``encode.time_base``.
+        container: ``mkv``, ``mp4``, ``mov``, or ``png``.
+        pts: Times of its frames, in ``encode.time_base``.
+        is_damaged: Whether the source is: then where its streams end is not asked.
 
     Raises:
         MediaError: The source cannot be read any more.
     """
     if streams is None:
-        return Expected(encode=encode, container="", pts=pts)
-    copies = streams.copies
-    flags = read_flags(info) if streams.container == "mkv" else {}
+        return Expected(encode=encode, container=container, pts=pts)
+    sources = read_source_streams(
+        info, indices=tuple(copy.source.index for copy in streams.copies), with_ends=not is_damaged
+    )
+    origin_s = pts[0] * encode.time_base
     return Expected(
         encode=encode,
-        container=streams.container,
+        container=container,
         pts=pts,
+        film=_expected_film(sources[info.video.index], encode=encode, container=container),
         streams=tuple(
-            ExpectedStream(
-                kind=copy.source.kind,
-                codec=copy.codec,
-                language=plain_language(copy.source.language),
-                is_attached_pic=copy.source.is_attached_pic,
-                title=copy.source.title if copy.source.kind in ("audio", "subtitle") else None,
-                flags=flags.get(copy.source.index) if copy.source.kind in ("audio", "subtitle") else None,
-            )
-            for copy in copies
+            _expected_copy(copy, sources[copy.source.index], container=container, origin_s=origin_s)
+            for copy in streams.copies
         ),
         chapter_count=info.chapter_count,
         rotation_deg=info.video.rotation_deg,
         is_mirrored=info.video.is_mirrored,
-        start_offsets_s=read_start_offsets(
-            info,
-            indices=tuple(copy.source.index for copy in copies if copy.source.kind == "audio"),
-            origin_s=pts[0] * encode.time_base,
-        ),
     )
 
 
-def read_start_offsets(info: MediaInfo, *, indices: tuple[int, ...], origin_s: Fraction) -> tuple[Fraction, ...]:
-    """When streams of a source begin.
-
-    Args:
-        info: The source.
-        indices: Which of its streams; one without packets at its beginning counts as beginning at ``origin_s``.
-        origin_s: Time 0 of the answer.
-
-    Raises:
-        MediaError: The source cannot be read any more.
-    """
-    import av
-
-    try:
-        with open_container(info.path) as container:
-            starts = _first_times(container, indices)
-    except (av.FFmpegError, OSError) as exc:
-        raise MediaError(f"cannot read {info.path} any more: {error_text(exc)}", path=info.path) from exc
-    return tuple(starts.get(index, origin_s) - origin_s for index in indices)
+def _expected_film(source: SourceStream, *, encode: EncodeSpec, container: str) -> ExpectedStream:
+    return ExpectedStream(
+        kind="video",
+        codec=encode.encoder.codec,
+        language=plain_language(source.language),
+        title=source.title,
+        dispositions=_held(source, container),
+    )
 
 
-def read_flags(info: MediaInfo) -> dict[int, tuple[str, ...]]:
-    """Dispositions of a source's streams, by index.
-
-    Raises:
-        MediaError: The source cannot be read any more.
-    """
-    import av
-
-    try:
-        with open_container(info.path) as container:
-            return {stream.index: flags_of(stream) for stream in container.streams}
-    except (av.FFmpegError, OSError) as exc:
-        raise MediaError(f"cannot read {info.path} any more: {error_text(exc)}", path=info.path) from exc
-
-
-def flags_of(stream: Any) -> tuple[str, ...]:
-    """Those of ``COMPARED_FLAGS`` that a stream of libav has, in that order."""
-    found = {str(flag.name) for flag in stream.disposition}
-    return tuple(name for name in COMPARED_FLAGS if name in found)
+def _expected_copy(copy: StreamCopy, source: SourceStream, *, container: str, origin_s: Fraction) -> ExpectedStream:
+    entry = copy.source
+    is_timed = entry.kind in {"video", "audio", "subtitle"} and not entry.is_attached_pic
+    # what is converted begins with another packet if it is text (an empty line), and ends with another one
+    has_start = is_timed and not (copy.is_converted and entry.kind == "subtitle")
+    has_end = entry.kind == "audio" and not copy.is_converted
+    return ExpectedStream(
+        kind=entry.kind,
+        codec=copy.codec,
+        language=plain_language(entry.language),
+        is_attached_pic=entry.is_attached_pic,
+        title=entry.title if is_timed else None,
+        dispositions=_held(source, container) if is_timed else None,
+        start_s=source.first_s - origin_s if has_start and source.first_s is not None else None,
+        end_s=source.last_s - origin_s if has_end and source.last_s is not None else None,
+    )
 
 
-def plain_language(text: str) -> str:
-    """A language tag; empty for none, which containers write in two ways."""
-    return "" if text in {"und", ""} else text
-
-
-def _first_times(container: Any, indices: tuple[int, ...]) -> dict[int, Fraction]:
-    """Time of the first packet of each of these streams, seconds."""
-    units = {index: to_fraction(container.streams[index].time_base) for index in indices}
-    starts: dict[int, Fraction] = {}
-    for packet in _some_packets(container, indices):
-        starts.setdefault(packet.stream.index, packet.pts * units[packet.stream.index])
-        if len(starts) == len(indices):
-            break
-    return starts
-
-
-def _some_packets(container: Any, indices: tuple[int, ...]) -> Iterator[Any]:
-    if not indices:
-        return
-    for number, packet in enumerate(container.demux([container.streams[index] for index in indices])):
-        if packet.pts is not None:
-            yield packet
-        if number >= _START_PACKETS:
-            return
+def _held(source: SourceStream, container: str) -> frozenset[str]:
+    return source.dispositions & HELD_DISPOSITIONS[container]

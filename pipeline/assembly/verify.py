@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from pipeline.assembly.expected import Expected, ExpectedStream, flags_of, plain_language
+from pipeline.assembly.compare_streams import (
+    Difference,
+    FoundStream,
+    compare_film,
+    compare_others,
+    is_attached_pic,
+    ms,
+)
+from pipeline.assembly.expected import Expected, ExpectedStream
 from pipeline.assembly.picture_folder import picture_name
+from pipeline.assembly.source_streams import is_silence
 from pipeline.decode.container import error_text, exact_fraction, open_container, to_fraction
 from pipeline.decode.display_area import Orientation, read_orientation
-from pipeline.decode.sidedata import content_light_text, mastering_display_text
-from pipeline.errors import VerificationFailed
+from pipeline.errors import MediaError, VerificationFailed
 from pipeline.frames import UNSPECIFIED
+from pipeline.probe import probe_media
 
 __all__ = ["Expected", "ExpectedStream", "verify_output"]
 
 _MATROSKA_TICK_S = Fraction(1, 1000)
 """Matroska as libav writes it rounds every time to this."""
-_START_TOLERANCE_S = Fraction(1, 1000)
-"""How far the start of a sound track may move against the picture: one Matroska tick."""
-_PEAK_STEPS = 20
-"""AV1 keeps the peak in 1/256 cd/m2, which is 39 steps of 0.0001; all else in steps closer to those of the texts.
-Source: AV1 specification 6.7.4."""
 _RANGES = {0: None, 1: False, 2: True}
 """libavutil AVColorRange."""
-_HINT = "this is a defect of the program; please report it with the log (output.keep_work keeps the segments)"
+_HDR_STEPS, _PEAK_STEPS = 1, 20
+"""By how many of their steps numbers of HDR metadata may differ: AV1 keeps the peak in 1/256 cd/m2, which is 39 of
+0.0001, and all else in steps closer to those of the texts. Source: AV1 specification 6.7.4."""
+_MAX_DIFFERENCES = 8
+"""More are not named; one that is everywhere (each frame late) is one."""
+_HINT = "please report it with the log; output.keep_work keeps the segments, and a new run makes the film again"
 
 
 def verify_output(path: Path, expected: Expected) -> dict[str, Any]:
@@ -42,7 +51,7 @@ def verify_output(path: Path, expected: Expected) -> dict[str, Any]:
         What was found, for the report: frame count, first and last time, streams, and so on.
 
     Raises:
-        VerificationFailed: It is something else; names the first difference.
+        VerificationFailed: It is something else; names the differences.
     """
     if expected.container == "png":
         return _verify_pictures(path, expected)
@@ -50,9 +59,28 @@ def verify_output(path: Path, expected: Expected) -> dict[str, Any]:
 
     try:
         with open_container(path) as container:
-            return _Comparison(path, expected, container).run()
+            comparison = _Comparison(path, expected, container)
+            differences = [str(difference) for difference in comparison.run()]
     except (av.FFmpegError, OSError) as exc:
         raise VerificationFailed(f"{path} cannot be read: {error_text(exc)}", path=path, hint=_HINT) from exc
+    if differences:
+        more = len(differences) - _MAX_DIFFERENCES
+        text = "; ".join(differences[:_MAX_DIFFERENCES]) + (f" (and {more} more)" if more > 0 else "")
+        raise VerificationFailed(f"{path} is not what was promised: {text}", path=path, hint=_HINT)
+    return comparison.found
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """What reading all packets tells."""
+
+    pictures: list[Fraction]
+    """In display order, seconds."""
+    firsts: dict[int, Fraction]
+    """Of each other stream by index."""
+    lasts: dict[int, Fraction]
+    timeless: frozenset[int]
+    """Streams with a packet that has no time."""
 
 
 class _Comparison:
@@ -62,63 +90,75 @@ class _Comparison:
         self._path = path
         self._expected = expected
         self._container = container
+        self.found: dict[str, Any] = {}
 
-    def run(self) -> dict[str, Any]:
-        """Compare everything; see ``verify_output``."""
+    def run(self) -> Iterator[Difference]:
+        """Compare everything; see ``verify_output``. What it found is in ``found`` then."""
         expected, container = self._expected, self._container
-        videos = [stream for stream in container.streams.video if not _is_attached_pic(stream)]
-        self._demand("a video stream", bool(videos), True)
+        videos = [stream for stream in container.streams.video if not is_attached_pic(stream)]
+        if not videos:
+            yield Difference(what="video streams", found="none", promised="the film")
+            return
         video = videos[0]
-        self._compare_header(video)
+        yield from self._compare_header(video)
+        yield from self._compare_picture()
+        yield from self._compare_light()
+        yield from compare_film(video, expected)
         others = [stream for stream in container.streams if stream.index != video.index]
-        self._compare_streams(others)
-        self._demand("chapters", len(container.chapters()), expected.chapter_count)
-        picture = self._read_first()
-        turn = Orientation(rotation_deg=expected.rotation_deg, is_mirrored=expected.is_mirrored)
-        self._demand("rotation", read_orientation(picture).words, turn.words)
-        self._compare_light(picture)
-        self._compare_colour(picture)
-        sounds = [stream.index for stream in others if stream.type == "audio"]
-        times, starts = self._read_times(video, sounds)
-        self._compare_times(times)
-        offsets = [starts[index] - times[0] if index in starts else Fraction(0) for index in sounds]
-        for number, (found, promised) in enumerate(zip(offsets, expected.start_offsets_s, strict=True)):
-            if abs(found - promised) > _START_TOLERANCE_S:
-                self._fail(f"sound track {number}: start after the first frame", _ms(found), _ms(promised))
-        return {
-            "frames": len(times),
-            "first_s": float(times[0]),
-            "last_s": float(times[-1]),
+        yield from _different("chapters", len(container.chapters()), expected.chapter_count)
+        times = self._read_times(video)
+        if times.timeless:
+            yield Difference(what="packets without a time", found=f"in stream {min(times.timeless)}", promised="none")
+            return
+        yield from self._compare_times(times.pictures)
+        if not times.pictures:
+            return
+        origin_s = times.pictures[0]
+        streams = [
+            FoundStream(
+                stream=stream,
+                first_s=None if stream.index not in times.firsts else times.firsts[stream.index] - origin_s,
+                last_s=None if stream.index not in times.lasts else times.lasts[stream.index] - origin_s,
+            )
+            for stream in others
+        ]
+        yield from compare_others(streams, expected)
+        self.found = {
+            "frames": len(times.pictures),
+            "first_s": float(origin_s),
+            "last_s": float(times.pictures[-1]),
             "streams": 1 + len(others),
             "chapters": expected.chapter_count,
-            "sound_offsets_s": [float(offset) for offset in offsets],
+            "sound_offsets_s": [float(one.first_s or 0) for one in streams if one.stream.type == "audio"],
         }
 
-    def _compare_header(self, video: Any) -> None:
+    def _compare_header(self, video: Any) -> Iterator[Difference]:
         encode = self._expected.encode
         context = video.codec_context
-        self._demand("codec", context.codec.canonical_name, encode.encoder.codec)
-        self._demand("size", f"{context.width}x{context.height}", f"{encode.width}x{encode.height}")
-        self._compare_aspect(video)
+        yield from _different("codec", context.codec.canonical_name, encode.encoder.codec)
+        yield from _different("size", f"{context.width}x{context.height}", f"{encode.width}x{encode.height}")
+        # Matroska keeps the pixel aspect as a display size in whole pixels
+        aspect = exact_fraction(video.sample_aspect_ratio) or Fraction(1)
+        if abs(aspect / encode.sample_aspect - 1) > Fraction(1, min(encode.width, encode.height)):
+            yield Difference(what="pixel aspect", found=str(aspect), promised=str(encode.sample_aspect))
         tags = encode.tags
-        self._demand("colour matrix", int(context.colorspace), tags.matrix)
-        self._demand("colour primaries", int(context.color_primaries), tags.primaries)
-        self._demand("transfer", int(context.color_trc), tags.transfer)
+        yield from _different("colour matrix", int(context.colorspace), tags.matrix)
+        yield from _different("colour primaries", int(context.color_primaries), tags.primaries)
+        yield from _different("transfer", int(context.color_trc), tags.transfer)
         if tags.full_range is not None and not encode.encoder.limited_range_only:
-            self._demand("full range", _RANGES[int(context.color_range)], tags.full_range)
+            yield from _different("full range", _RANGES[int(context.color_range)], tags.full_range)
 
-    def _read_first(self) -> Any:
-        """The first picture, which must be decodable."""
+    def _compare_picture(self) -> Iterator[Difference]:
+        """What the first picture itself says, which must be decodable: rotation, and colours where it has tags."""
         # opened anew: seeking back would skip packets before time 0
         with open_container(self._path) as container:
-            video = next(stream for stream in container.streams.video if not _is_attached_pic(stream))
+            video = next(stream for stream in container.streams.video if not is_attached_pic(stream))
             picture = next(container.decode(video), None)
         if picture is None:
-            self._fail("pictures that can be decoded", "none", "the first")
-        return picture
-
-    def _compare_colour(self, picture: Any) -> None:
-        """What the pictures say of their colours, where they say it: the container's word was compared before."""
+            yield Difference(what="pictures that can be decoded", found="none", promised="the first")
+            return
+        turn = Orientation(rotation_deg=self._expected.rotation_deg, is_mirrored=self._expected.is_mirrored)
+        yield from _different("rotation", read_orientation(picture).words, turn.words)
         tags = self._expected.encode.tags
         for what, found, promised in (
             ("colour matrix", int(picture.colorspace), tags.matrix),
@@ -126,103 +166,62 @@ class _Comparison:
             ("transfer", int(picture.color_trc), tags.transfer),
         ):
             if found != UNSPECIFIED:
-                self._demand(f"{what} of the pictures", found, promised)
+                yield from _different(f"{what} of the pictures", found, promised)
 
-    def _compare_light(self, picture: Any) -> None:
-        """HDR metadata, where the encoder can write it."""
+    def _compare_light(self) -> Iterator[Difference]:
+        """Mastering display and content light, where the encoder can write them."""
         encode = self._expected.encode
-        for what, side_data, text_of, promised, param in (
-            (
-                "mastering display",
-                "MASTERING_DISPLAY_METADATA",
-                mastering_display_text,
-                encode.mastering_display,
-                encode.encoder.mastering_param,
-            ),
-            (
-                "content light level",
-                "CONTENT_LIGHT_LEVEL",
-                content_light_text,
-                encode.content_light,
-                encode.encoder.light_param,
-            ),
+        display = encode.mastering_display if encode.encoder.mastering_param else ""
+        light = encode.content_light if encode.encoder.light_param else ""
+        if not display and not light:
+            return
+        try:
+            video = probe_media(self._path).video
+        except MediaError as exc:
+            yield Difference(what="the film", found=str(exc), promised="one that can be decoded")
+            return
+        for what, found, promised in (
+            ("mastering display", video.mastering_display, display),
+            ("content light", video.content_light, light),
         ):
-            if not promised or not param:
-                continue
-            payload = picture.side_data.get(side_data)
-            found = "" if payload is None else text_of(bytes(payload))
-            if not _is_same_light(found, promised):
-                self._fail(what, found or "none", promised)
+            if promised and not _is_close(found, promised):
+                yield Difference(what=what, found=found or "none", promised=promised)
 
-    def _compare_aspect(self, video: Any) -> None:
-        """Pixel aspect; Matroska keeps it as a display size in whole pixels."""
-        encode = self._expected.encode
-        found = exact_fraction(video.sample_aspect_ratio) or Fraction(1)
-        if abs(found / encode.sample_aspect - 1) > Fraction(1, min(encode.width, encode.height)):
-            self._fail("pixel aspect", str(found), str(encode.sample_aspect))
-
-    def _compare_streams(self, others: list[Any]) -> None:
-        found = Counter(_describe_stream(stream) for stream in others if stream.type != "data")
-        promised = Counter(_kind_of(stream) for stream in self._expected.streams)
-        for stream, count in (promised - found).items():
-            self._fail(
-                f"{stream.kind} streams with codec {stream.codec or '-'} and language {stream.language or '-'}",
-                str(found[stream]),
-                str(found[stream] + count),
-            )
-        for stream in found - promised:
-            self._fail(
-                f"{stream.kind} streams with codec {stream.codec or '-'} and language {stream.language or '-'}",
-                str(found[stream]),
-                str(promised[stream]),
-            )
-        for kind in promised:
-            self._compare_alike(kind, others)
-
-    def _compare_alike(self, kind: ExpectedStream, others: list[Any]) -> None:
-        """Titles and flags of streams that are otherwise alike, in the order of the streams."""
-        wanted = [stream for stream in self._expected.streams if _kind_of(stream) == kind]
-        found = [stream for stream in others if stream.type != "data" and _describe_stream(stream) == kind]
-        for stream, wish in zip(found, wanted, strict=True):
-            title = stream.metadata.get("title") or stream.metadata.get("name", "")
-            if wish.title is not None:
-                self._demand(f"title of a {kind.kind} stream", repr(title), repr(wish.title))
-            if wish.flags is not None:
-                self._demand(
-                    f"flags of a {kind.kind} stream",
-                    " ".join(flags_of(stream)) or "none",
-                    " ".join(wish.flags) or "none",
-                )
-
-    def _read_times(self, video: Any, sounds: list[int]) -> tuple[list[Fraction], dict[int, Fraction]]:
-        """Times of all pictures in display order, and of the first packet of each sound track."""
-        units = {stream.index: to_fraction(stream.time_base) for stream in self._container.streams}
+    def _read_times(self, video: Any) -> _Times:
+        units = {stream.index: to_fraction(stream.time_base) for stream in self._container.streams if stream.time_base}
         pictures: list[Fraction] = []
-        starts: dict[int, Fraction] = {}
-        wanted = [self._container.streams[index] for index in (video.index, *sounds)]
+        firsts: dict[int, Fraction] = {}
+        lasts: dict[int, Fraction] = {}
+        timeless = set()
+        timed = [one for one in self._container.streams if one.type in {"video", "audio", "subtitle"}]
+        wanted = [one for one in timed if not is_attached_pic(one)]
         for packet in self._container.demux(wanted):
             index = packet.stream.index
-            if not packet.size:
+            if not packet.size or is_silence(packet.stream, packet):
                 continue
             if packet.pts is None:
-                self._fail("a time for every packet", f"none in stream {index}", "one")
+                timeless.add(index)
+                continue
             time = packet.pts * units[index]
             if index == video.index:
                 pictures.append(time)
             else:
-                starts[index] = min(time, starts.get(index, time))
-        return sorted(pictures), starts
+                firsts.setdefault(index, time)
+                lasts[index] = max(time, lasts.get(index, time))
+        return _Times(sorted(pictures), firsts, lasts, frozenset(timeless))
 
-    def _compare_times(self, times: list[Fraction]) -> None:
+    def _compare_times(self, times: list[Fraction]) -> Iterator[Difference]:
         expected = self._expected
-        self._demand("frames", len(times), len(expected.pts))
+        yield from _different("frames", len(times), len(expected.pts))
+        if not times:
+            return
         unit = expected.encode.time_base
         is_rounded = expected.container == "mkv"
         first_s = expected.pts[0] * unit
         # all times move by whole seconds, if at all (see mux): then each is rounded to the tick that is nearest to it
         moved_s = round(times[0] - first_s)
         is_known = abs(times[0] - first_s - moved_s) <= _MATROSKA_TICK_S / 2
-        for index, (time, pts) in enumerate(zip(times, expected.pts, strict=True)):
+        for index, (time, pts) in enumerate(zip(times, expected.pts, strict=False)):
             found, promised = time - times[0], (pts - expected.pts[0]) * unit
             if not is_rounded:
                 is_right = found == promised
@@ -231,19 +230,28 @@ class _Comparison:
             else:
                 is_right = abs(found - promised) < _MATROSKA_TICK_S
             if not is_right:
-                self._fail(f"frame {index}: time after the first", _ms(found), _ms(promised))
+                yield Difference(what=f"frame {index}: time after the first", found=ms(found), promised=ms(promised))
+                break
         duration = self._container.duration
         if duration is not None and Fraction(duration, 1_000_000) < times[-1] - times[0]:
-            self._fail("duration", f"{duration / 1e6:.3f} s", f"at least {float(times[-1] - times[0]):.3f} s")
+            at_least = f"at least {float(times[-1] - times[0]):.3f} s"
+            yield Difference(what="duration", found=f"{duration / 1e6:.3f} s", promised=at_least)
 
-    def _demand(self, what: str, found: object, promised: object) -> None:
-        if found != promised:
-            self._fail(what, str(found), str(promised))
 
-    def _fail(self, what: str, found: str, promised: str) -> NoReturn:
-        raise VerificationFailed(
-            f"{self._path} is not what was promised: {what}: {found}, not {promised}", path=self._path, hint=_HINT
-        )
+def _different(what: str, found: object, promised: object) -> Iterator[Difference]:
+    if found != promised:
+        yield Difference(what=what, found=str(found), promised=str(promised))
+
+
+def _is_close(found: str, promised: str) -> bool:
+    """Whether two texts state the same light, as closely as bitstreams keep it."""
+    numbers = [[int(number) for number in re.findall(r"\d+", text)] for text in (found, promised)]
+    steps = [_HDR_STEPS if "L(" in promised else 0] * len(numbers[1])  # content light is whole cd/m2 everywhere
+    if "L(" in promised:
+        steps[-2] = _PEAK_STEPS
+    return len(numbers[0]) == len(numbers[1]) and all(
+        abs(one - other) <= step for one, other, step in zip(*numbers, steps, strict=True)
+    )
 
 
 def _verify_pictures(folder: Path, expected: Expected) -> dict[str, Any]:
@@ -268,41 +276,3 @@ def _verify_pictures(folder: Path, expected: Expected) -> dict[str, Any]:
             f"{first} is {picture.width}x{picture.height}, not {encode.width}x{encode.height}", path=folder, hint=_HINT
         )
     return {"frames": len(names), "streams": 1}
-
-
-def _is_same_light(found: str, promised: str) -> bool:
-    """Whether two texts state the same light, as closely as bitstreams keep it."""
-    numbers = [[int(number) for number in re.findall(r"\d+", text)] for text in (found, promised)]
-    steps = [1] * len(numbers[1])
-    if "L(" in promised:
-        steps[-2] = _PEAK_STEPS
-    else:
-        steps = [0] * len(steps)  # content light is whole cd/m2 everywhere
-    return len(numbers[0]) == len(numbers[1]) and all(
-        abs(one - other) <= step for one, other, step in zip(*numbers, steps, strict=True)
-    )
-
-
-def _kind_of(stream: ExpectedStream) -> ExpectedStream:
-    """What tells streams apart, whatever their order."""
-    return replace(stream, title=None, flags=None)
-
-
-def _describe_stream(stream: Any) -> ExpectedStream:
-    context = stream.codec_context
-    return ExpectedStream(
-        kind=stream.type,
-        codec=context.codec.canonical_name if context is not None else "",
-        language=plain_language(stream.metadata.get("language", "")),
-        is_attached_pic=_is_attached_pic(stream),
-    )
-
-
-def _is_attached_pic(stream: Any) -> bool:
-    import av
-
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
-
-
-def _ms(value: Fraction) -> str:
-    return f"{float(value) * 1000:.3f} ms"

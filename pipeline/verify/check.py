@@ -12,7 +12,7 @@ from pipeline.decode import DecoderKind, open_decoder
 from pipeline.decode.deinterlace_plan import Deinterlacing
 from pipeline.decode.frame_index import FrameIndex, build_frame_index
 from pipeline.decode.synthetic import CONTAINER as SYNTHETIC_CONTAINER
-from pipeline.errors import VerificationFailed
+from pipeline.errors import MediaError, VerificationFailed
 from pipeline.media import MediaInfo
 from pipeline.probe import probe_media
 from pipeline.show.wording import format_count
@@ -57,7 +57,8 @@ def check_pictures(result: Path, terms: CheckTerms, *, tick: Callable[[], None] 
         tick: Called before each frame; may raise to end the check.
 
     Raises:
-        MediaError: The source or the result cannot be read.
+        MediaError: The source cannot be read.
+        VerificationFailed: The result cannot be read.
     """
     frames = range(terms.frame_count)
     chosen = frames if terms.is_full else sample_frames(terms.frame_count, seams=terms.seams)
@@ -152,7 +153,10 @@ def _open_source(terms: CheckTerms, opened: ExitStack) -> DecodedFrames:
 
 
 def _open_result(result: Path, terms: CheckTerms, opened: ExitStack) -> DecodedFrames:
-    info = probe_media(result)
-    index = None if terms.is_full or terms.reads_all else build_frame_index(info, threads=terms.threads)
-    decoder = open_decoder("libav", info, threads=terms.threads, index=index)
+    try:
+        info = probe_media(result)
+        index = None if terms.is_full or terms.reads_all else build_frame_index(info, threads=terms.threads)
+        decoder = open_decoder("libav", info, threads=terms.threads, index=index)
+    except MediaError as exc:  # of a source, it would be an error of the input
+        raise VerificationFailed(str(exc), path=result, hint=HINT) from exc
     return DecodedFrames(opened.enter_context(decoder), index=index)

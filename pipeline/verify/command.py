@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.assembly.containers import plan_streams
-from pipeline.assembly.expected import Expected, expected_of_streams
+from pipeline.assembly.expected import Expected, expected_of_source
 from pipeline.assembly.verify import verify_output
 from pipeline.config import Config
 from pipeline.decode import open_decoder
@@ -119,8 +119,10 @@ def _from_config(source: Path, config: Config) -> tuple[Expected, CheckTerms]:
         is_damaged=is_damaged,
         threads=threads,
     )
-    expected = expected_of_streams(plan.info, streams=plan.streams, encode=plan.encode, pts=pts)
-    return replace(expected, container=plan.container), terms
+    expected = expected_of_source(
+        plan.info, streams=plan.streams, encode=plan.encode, container=plan.container, pts=pts, is_damaged=is_damaged
+    )
+    return expected, terms
 
 
 def _from_files(source: Path, result: Path) -> tuple[Expected, CheckTerms]:
@@ -160,8 +162,10 @@ def _from_files(source: Path, result: Path) -> tuple[Expected, CheckTerms]:
     )
     container = _container_of(made)
     streams = plan_streams(info, container=container, encoder=encoder, leave_out_unheld=True)
-    expected = expected_of_streams(info, streams=streams, encode=encode, pts=pts)
-    return replace(expected, container=container), terms
+    expected = expected_of_source(
+        info, streams=streams, encode=encode, container=container, pts=pts, is_damaged=is_damaged
+    )
+    return expected, terms
 
 
 def _matrix_of(info: MediaInfo, made: MediaInfo) -> Matrix:

@@ -18,6 +18,10 @@ nearest-x2, films                  41.2     44.5       0.004    0.040    none to
 nearest-x2, drawn                  46.6     32.0       0.013    0.007    0.022        0.0004
 =================================  =======  =========  =======  =======  ===========  ===========
 
+Flat pictures move more than any of these. Of 32 frames of one tint each, all from dark to bright, the mean of chroma
+moves by up to 0.0045 (animevideov3), 0.0196 (anime_6B) and 0.0145 (x4plus); of greys, that of luma by 0.023, 0.070 and
+0.041, which is why the mean of luma has no floor, and blocks have one above it.
+
 PSNR floors lie 8 dB and more below, those of blocks 2.6 times and more above, for two reasons: grain, which networks
 remove and which may be most of a film's PSNR, and encoders at low quality. How much of either there may be was not
 measured. They need not be close: black frames and lost tiles are far worse, and shifted colours, shifted pictures and
@@ -49,28 +53,28 @@ class Floors:
     """Largest difference of the mean of Cb or Cr of a whole picture, nominal units."""
 
 
-UNKNOWN = Floors(luma_db=17.0, chroma_db=20.0, block=0.20, slip_source_px=0.2, chroma_slip_source_px=0.5, cast=0.03)
+UNKNOWN = Floors(luma_db=17.0, chroma_db=20.0, block=0.20, slip_source_px=0.2, chroma_slip_source_px=0.5, cast=0.034)
 """For networks that nobody measured: more tolerant than all that were."""
 
 MEASURED: Mapping[str, Floors] = MappingProxyType(
     {
         "realesr-animevideov3": Floors(
-            luma_db=18.0, chroma_db=20.0, block=0.09, slip_source_px=0.12, chroma_slip_source_px=0.4, cast=0.02
+            luma_db=18.0, chroma_db=20.0, block=0.09, slip_source_px=0.12, chroma_slip_source_px=0.4, cast=0.03
         ),
         "RealESRGAN_x4plus_anime_6B": Floors(
-            luma_db=18.0, chroma_db=20.0, block=0.12, slip_source_px=0.17, chroma_slip_source_px=0.4, cast=0.02
+            luma_db=18.0, chroma_db=20.0, block=0.12, slip_source_px=0.17, chroma_slip_source_px=0.4, cast=0.03
         ),
         "RealESRGAN_x4plus": Floors(
             luma_db=18.0, chroma_db=20.0, block=0.18, slip_source_px=0.17, chroma_slip_source_px=0.4, cast=0.03
         ),
         "nearest-x1": Floors(
-            luma_db=20.0, chroma_db=22.0, block=0.10, slip_source_px=0.1, chroma_slip_source_px=0.4, cast=0.02
+            luma_db=20.0, chroma_db=22.0, block=0.10, slip_source_px=0.1, chroma_slip_source_px=0.4, cast=0.03
         ),
         "nearest-x2": Floors(
-            luma_db=20.0, chroma_db=22.0, block=0.10, slip_source_px=0.1, chroma_slip_source_px=0.4, cast=0.02
+            luma_db=20.0, chroma_db=22.0, block=0.10, slip_source_px=0.1, chroma_slip_source_px=0.4, cast=0.03
         ),
         "nearest-x4": Floors(
-            luma_db=20.0, chroma_db=22.0, block=0.10, slip_source_px=0.1, chroma_slip_source_px=0.4, cast=0.02
+            luma_db=20.0, chroma_db=22.0, block=0.10, slip_source_px=0.1, chroma_slip_source_px=0.4, cast=0.03
         ),
     }
 )

@@ -19,6 +19,11 @@ whatever its place, and large enough that what a network adds and removes averag
 _ORDER_BLOCK_PX = 4
 _IDENTICAL_DB = 120.0
 """Given for equal pictures, whose PSNR has no bound; far beyond what 16 bits can show."""
+_LUMA_BIAS, _CHROMA_BIAS = 0.08, 0.03
+"""By how much a network itself may move the mean of a picture: by up to 0.070 of luma and 0.020 of chroma where it is
+flat (greys and tints from black to white, the three networks of ``floors``), and so in every fade. A bias within this
+is taken out before colours and neighbours are compared: it would look like a range mistaken, or the next frame of a
+fade."""
 _BORDER_PX = 4
 """Left out at the edges where a shift is estimated: there, every resampler repeats or mirrors in its own way."""
 
@@ -154,6 +159,7 @@ def likeness(own: Picture, result: Picture, other: Picture) -> Likeness:
     """Compare a result's frame with its own source frame and with a neighbour of that."""
     mine, made, theirs = (block_means(p.luma, side_px=_ORDER_BLOCK_PX) for p in (own, result, other))
     gap, error = (theirs - mine).ravel().astype(np.float64), (made - mine).ravel().astype(np.float64)
+    error -= np.clip(error.mean(), -_LUMA_BIAS, _LUMA_BIAS)
     apart = float(gap @ gap)
     return Likeness(
         lean=float(error @ gap) / apart if apart > 0 else 0.0,
@@ -183,7 +189,7 @@ class ColourFit:
     """How well the colours of a frame fit, as they should be and as if mistaken."""
 
     rms: float
-    """Difference of the blocks, nominal, all three components together."""
+    """Difference of the blocks, nominal, all three components together, but for what a network adds to their means."""
     mistake: str
     """The mistake that explains the result best."""
     mistaken_rms: float
@@ -200,9 +206,15 @@ def fit_colours(source: NDArray[np.float32], result: NDArray[np.float32], *, mat
     """
     before = source.reshape(3, -1).astype(np.float64)
     after = result.reshape(3, -1).astype(np.float64)
-    tries = ((_rms(after - m.turn @ before - m.offset[:, None]), m.words) for m in mistakes(matrix))
+    tries = ((_rms(_unbiased(after - m.turn @ before - m.offset[:, None])), m.words) for m in mistakes(matrix))
     mistaken_rms, words = min(tries)
-    return ColourFit(rms=_rms(after - before), mistake=words, mistaken_rms=mistaken_rms)
+    return ColourFit(rms=_rms(_unbiased(after - before)), mistake=words, mistaken_rms=mistaken_rms)
+
+
+def _unbiased(difference: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(3, blocks) differences without what a network may add to the mean of each component."""
+    most = np.array([[_LUMA_BIAS], [_CHROMA_BIAS], [_CHROMA_BIAS]])
+    return np.asarray(difference - np.clip(difference.mean(axis=1, keepdims=True), -most, most))
 
 
 @cache

@@ -39,6 +39,8 @@ class DecodedFrames:
     def __init__(self, decoder: Decoder, *, index: FrameIndex | None) -> None:
         self._decoder = decoder
         self._index = index
+        # where two frames are made of each one, entry points count the film's own
+        self._per_frame = 1 if index is None or index.of_frames is None else 2
         self._running: Iterator[Frame] | None = None
         self._reached = 0
         self._damage: str | None = None  # of iterations that were left
@@ -50,8 +52,8 @@ class DecodedFrames:
 
     def frame(self, index: int) -> Frame | None:
         """See ``FrameReader.frame``."""
-        entry = None if self._index is None else self._index.entry_before(index)
-        if self._running is None or (entry is not None and entry.frame > self._reached):
+        entry = None if self._index is None else self._index.entry_before(index // self._per_frame)
+        if self._running is None or (entry is not None and entry.frame * self._per_frame > self._reached):
             self._damage = self.damage
             self._running = self._decoder.frames(index if entry is not None else 0)
         for frame in self._running:

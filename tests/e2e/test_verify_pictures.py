@@ -67,6 +67,7 @@ SPOILT: dict[str, tuple[Spoil, int, str]] = {
     "Cb for Cr": (each(spoilt_films.exchanged), 0, "as if Cb and Cr exchanged"),
     "grey": (each(spoilt_films.grey), 0, "as if without colour"),
     "read as BT.601": (spoilt_films.read_as(spoilt_films.BT601), 0, "as if read as bt601 instead of bt709"),
+    "read as BT.2020": (spoilt_films.read_as(spoilt_films.BT2020), 0, "as if read as bt2020nc instead of bt709"),
     "limited for full": (spoilt_films.taken_for_full, 0, "as if limited range taken for full"),
     "full for limited": (spoilt_films.taken_for_limited, 0, "as if full range taken for limited"),
 }
@@ -175,12 +176,12 @@ def test_the_verb_says_ok_or_what_is_wrong(
         assert main(["verify", str(source), str(result), *options]) == 0
         assert capfd.readouterr().out.startswith(f"ok: {result}: {FRAMES} frames, 2 streams")
     changed = {
-        "silent": (["-map", "0:v"], "audio streams with codec aac and language deu: 0, not 1"),
+        "silent": (["-map", "0:v"], "streams of audio with codec aac and language deu: 0, not 1"),
         "nameless": (["-map", "0", "-metadata:s:a:0", "language=fra"], "language deu: 0, not 1"),
         "late": (["-itsoffset", "0.02", "-i", str(result), "-map", "0:v", "-map", "1:a"], "sound track 0: start after"),
         "turned": (["-map", "0"], "rotation: "),
-        "untitled": (["-map", "0", "-metadata:s:a:0", "title=Mono"], "title of a audio stream: 'Mono', not 'Stereo'"),
-        "unmarked": (["-map", "0", "-disposition:a:0", "forced"], "flags of a audio stream: forced, not none"),
+        "untitled": (["-map", "0", "-metadata:s:a:0", "title=Mono"], "title of sound track 0: 'Mono', not 'Stereo'"),
+        "unmarked": (["-map", "0", "-disposition:a:0", "forced"], "disposition of sound track 0: forced, not none"),
         "untagged": (
             ["-map", "0", "-bsf:v", "h264_metadata=colour_primaries=5"],
             "primaries of the pictures: 5, not 2",

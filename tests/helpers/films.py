@@ -8,7 +8,7 @@ import av
 from helpers.pictures import nearest_format, write_segments
 
 from pipeline.assembly.containers import plan_streams
-from pipeline.assembly.expected import Expected, ExpectedStream, plain_language, read_start_offsets
+from pipeline.assembly.expected import Expected, expected_of_source
 from pipeline.assembly.mux import assemble
 from pipeline.encode import ENCODERS, EncodeSpec, tags_for
 from pipeline.probe import probe_media
@@ -82,24 +82,4 @@ def make_film(
     segments = write_segments(work, source_pts(source, spec.time_base), spec, segment_frames=segment_frames)
     assemble(segments, source=info, plan=plan, encode=spec, out=out)
     pts = tuple(time for segment in segments for time in segment.pts)
-    return Expected(
-        encode=spec,
-        container=container,
-        pts=pts,
-        streams=tuple(
-            ExpectedStream(
-                kind=copy.source.kind,
-                codec=copy.codec,
-                language=plain_language(copy.source.language),
-                is_attached_pic=copy.source.is_attached_pic,
-            )
-            for copy in plan.copies
-        ),
-        chapter_count=info.chapter_count,
-        rotation_deg=info.video.rotation_deg,
-        start_offsets_s=read_start_offsets(
-            info,
-            indices=tuple(copy.source.index for copy in plan.copies if copy.source.kind == "audio"),
-            origin_s=pts[0] * spec.time_base,
-        ),
-    )
+    return expected_of_source(info, streams=plan, encode=spec, container=container, pts=pts)

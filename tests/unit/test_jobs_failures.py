@@ -16,7 +16,15 @@ from helpers.child_scripts import film_order, wait_until
 from helpers.runs import ROOT
 
 from engines.errors import BuildFailed, InferenceFailed
-from pipeline.errors import ConfigError, GraphFailed, MediaError, OutputError, SetupError, StallError
+from pipeline.errors import (
+    ConfigError,
+    GraphFailed,
+    MediaError,
+    OutputError,
+    SetupError,
+    StallError,
+    VerificationFailed,
+)
 from pipeline.failures import FailureKind, classify
 from pipeline.jobs.messages import Ended, Noted, decode_message
 from pipeline.jobs.worker import LastWords, MessageDisplay
@@ -51,6 +59,7 @@ OUTPUT, MEDIA = partial(OutputError, "a", path=Path("a")), partial(MediaError, "
         (MEDIA(), "input"),
         (caused(MEDIA(), errno.ENOENT), "input"),
         (without_context(MEDIA(), errno.EAGAIN), "input"),
+        (caused(VerificationFailed("a", path=Path("a")), errno.EIO), "internal"),  # the next attempt would end alike
         (OUTPUT(), "output"),
         (ConfigError(("a",)), "config"),
         (SetupError("a", missing="b"), "setup"),

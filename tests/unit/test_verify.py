@@ -23,6 +23,14 @@ def made(tmp_path_factory):
     return out, make_film(write_rich_mkv(folder / "in.mkv"), out, segment_frames=10)
 
 
+def changed_sound(expected, **changes):
+    """The streams of ``expected`` with another first sound track."""
+    first = next(number for number, stream in enumerate(expected.streams) if stream.kind == "audio")
+    streams = list(expected.streams)
+    streams[first] = replace(streams[first], **changes)
+    return tuple(streams)
+
+
 def test_a_good_film_passes_and_is_described(made):
     path, expected = made
     found = verify_output(path, expected)
@@ -36,12 +44,17 @@ def test_a_good_film_passes_and_is_described(made):
         ({"pts": lambda old: old.pts[:-1]}, "frames: 25, not 24"),
         ({"pts": lambda old: (*old.pts[:7], old.pts[7] + 3, *old.pts[8:])}, "frame 7: time after the first"),
         ({"chapter_count": lambda old: 4}, "chapters: 3, not 4"),
-        ({"streams": lambda old: old.streams[1:]}, "audio streams with codec aac and language eng: 1, not 0"),
+        ({"streams": lambda old: old.streams[1:]}, "streams of audio with codec aac and language eng: 1, not 0"),
         (
             {"streams": lambda old: (replace(old.streams[0], language="jpn"), *old.streams[1:])},
-            "audio streams with codec aac and language jpn: 0, not 1",
+            "streams of audio with codec aac and language jpn: 0, not 1",
         ),
-        ({"start_offsets_s": lambda old: (old.start_offsets_s[0] + Fraction(2, 1000), Fraction(0))}, "sound track 0"),
+        ({"streams": lambda old: changed_sound(old, start_s=Fraction(2, 1000))}, "sound track 0: start"),
+        ({"streams": lambda old: changed_sound(old, end_s=Fraction(2))}, "sound track 0: last packet"),
+        ({"streams": lambda old: changed_sound(old, title="Director")}, "title of sound track 0"),
+        ({"streams": lambda old: changed_sound(old, dispositions=frozenset({"dub"}))}, "disposition of sound track 0"),
+        ({"film": lambda old: replace(old.film, language="jpn")}, "language of the film: .*, not jpn"),
+        ({"film": lambda old: replace(old.film, title="Another")}, "title of the film"),
         ({"encode": lambda old: replace(old.encode, height=98)}, "size: 128x96, not 128x98"),
         ({"encode": lambda old: replace(old.encode, sample_aspect=Fraction(4, 3))}, "pixel aspect: 1, not 4/3"),
         (
