@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach the tests: a shell's background job starts with it ignored, and all its children inherit that."""
+    """Let Ctrl-C reach the tests: a shell's background job starts with it ignored, and its children inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
