@@ -79,7 +79,7 @@ def shrink(plan: JobPlan, lack: MemoryLack, *, has_engine: bool) -> SmallerPlan 
         return SmallerPlan(plan=replace(plan, lanes=lanes, lanes_reason="as memory ran out with more"), change=change)
     if lack.place == "host" and plan.is_on_gpu:
         return None  # neither batches nor tiles are in the host's memory
-    batch = plan.config.infer.batch_tiles
+    batch = plan.config.infer.batch
     if batch > 1 and plan.model.fixed_batch is None:
         infer = plan.config.infer.model_copy(update={"batch_tiles": batch // 2})
         config = plan.config.model_copy(update={"infer": infer})

@@ -92,7 +92,7 @@ def limit_tiles(config: Config, *, model: ModelSpec, backend: BackendChoice) -> 
 
 def _check_fixed(config: Config, model: ModelSpec, *, fixed: list[int], max_side_px: int | None) -> None:
     """Check the config against a network that takes tiles of one size, or a number of them, only."""
-    batch = config.infer.batch_tiles
+    batch = config.infer.batch
     if model.fixed_batch is not None and batch != model.fixed_batch:
         raise ConfigError(
             (f"infer.batch_tiles: must be {model.fixed_batch}, which is all that {model.name} takes (got {batch})",),

@@ -33,6 +33,7 @@ from pipeline.probe import probe_media
 from pipeline.seen import SeenChoice, choose_seen
 from pipeline.segments import frames_per_segment
 from pipeline.tiling import TileGrid, round_up
+from pipeline.tuned import Tuned, take_tuned
 
 SLOWEST_FLOP_PER_S = 5e10
 """Below this arithmetic a machine counts as stalled: a ninth of what two cores of a 2024 server reach (0.43 TFLOP/s
@@ -44,6 +45,7 @@ class JobPlan:
     """How one film will be upscaled."""
 
     config: Config
+    """What the config says, and for what it leaves to ``auto``, what ``tuned`` says."""
     info: MediaInfo
     """The film as its frames leave the decoder, deinterlaced if it is to be."""
     decoder: DecoderChoice
@@ -80,8 +82,15 @@ class JobPlan:
     """How frames are made of the film's fields; None for films without."""
     seen: SeenChoice = field(default_factory=SeenChoice)
     """What the network sees of the film's codes."""
+    tuned: Tuned | None = None
+    """What is known from ``tools/tune.py``; None if nothing is."""
     warnings: tuple[str, ...]
     """What of the source will not arrive, one sentence each. What was guessed about it is in ``info.guesses``."""
+
+    @property
+    def wished(self) -> Config:
+        """The config as it was given: what makes one run the same as another."""
+        return self.config if self.tuned is None else self.tuned.wished
 
     @property
     def height(self) -> int:
@@ -148,7 +157,7 @@ class JobPlan:
     def computing_px(self) -> int:
         """Input pixels that the network works on at one moment."""
         tile_px = self.grid.tile_height * self.grid.tile_width
-        return tile_px * self.config.infer.batch_tiles * self.backend.streams
+        return tile_px * self.config.infer.batch * self.backend.streams
 
     @property
     def device_bytes_estimated(self) -> int:
@@ -163,7 +172,7 @@ class JobPlan:
         frames_bytes += self.decoder_bytes_estimated * self.lanes
         bytes_per_px = self.model.activation_bytes_per_px  # for fp32
         activations = self.computing_px * (bytes_per_px if self.backend.precision == "fp32" else bytes_per_px // 2)
-        tile_px = self.grid.tile_height * self.grid.tile_width * self.config.infer.batch_tiles
+        tile_px = self.grid.tile_height * self.grid.tile_width * self.config.infer.batch
         return activations + tile_px * 12 * (1 + self.engine_scale**2) * self.slots + frames_bytes
 
     @property
@@ -185,7 +194,7 @@ class JobPlan:
     @property
     def stall_timeout_s(self) -> float:
         """``run.stall_timeout_s``, or longer where one batch alone may take that long on a very slow machine."""
-        batch_px = self.grid.tile_height * self.grid.tile_width * self.config.infer.batch_tiles
+        batch_px = self.grid.tile_height * self.grid.tile_width * self.config.infer.batch
         slowest_s = self.model.flop_per_px * batch_px * (self.slots + 1) / SLOWEST_FLOP_PER_S
         return max(self.config.run.stall_timeout_s, slowest_s)
 
@@ -275,7 +284,7 @@ def plan_film(config: Config, info: MediaInfo) -> JobPlan:
         model_files=list_model_files(model),
         backend=backend,
         engine_scale=engine_scale,
-        slots=backend.slots,
+        slots=backend.slots if config.infer.slots == "auto" else config.infer.slots,
         frames=frames,
         grid=limits.largest_grid(height=video.height, width=video.width),
         overlap_px=limits.overlap_px,
@@ -296,6 +305,9 @@ def plan_film(config: Config, info: MediaInfo) -> JobPlan:
             *(() if streams is None else streams.warnings),
         ),
     )
+    if config.run.tuned:
+        draft = take_tuned(draft)
+        limits = limit_tiles(draft.config, model=model, backend=backend)
     return plan_lanes(plan_pools(plan_grid(draft, limits)))
 
 

@@ -38,7 +38,7 @@ class PoolPlan:
 def plan_pools(plan: JobPlan) -> JobPlan:
     """Size the pools so that every stage can work and every queue can be full at once, and no more."""
     queues = plan.config.queues
-    batch, grid, scale = plan.config.infer.batch_tiles, plan.grid, plan.engine_scale
+    batch, grid, scale = plan.config.infer.batch, plan.grid, plan.engine_scale
     if plan.is_on_gpu:
         return replace(plan, pools=_device_pools(plan))
     frame_bytes = plan.encode.format.frame_bytes(height=plan.height, width=plan.width)
@@ -68,7 +68,7 @@ COPIED_AT_ONCE = 2
 def _device_pools(plan: JobPlan) -> tuple[PoolPlan, ...]:
     """Pools for frames on the GPU: page-locked ones where frames come and go, the others on the GPU."""
     queues = plan.config.queues
-    batch, grid, scale = plan.config.infer.batch_tiles, plan.grid, plan.engine_scale
+    batch, grid, scale = plan.config.infer.batch, plan.grid, plan.engine_scale
     source = PlaneLayout(format=plan.info.video.format, height=grid.height, width=grid.width)
     held = max(plan.slots, FEWEST_IN_FLIGHT) + 1  # in flight, and in the hands of the stage at the other end
     surfaces: tuple[PoolPlan, ...] = ()

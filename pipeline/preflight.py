@@ -107,7 +107,7 @@ def open_planned_runner(
         backend=plan.backend.backend,
         precision=plan.backend.precision,
         device=plan.backend.device_id,
-        batch=plan.config.infer.batch_tiles,
+        batch=plan.config.infer.batch,
         height=height or plan.grid.tile_height,
         width=width or plan.grid.tile_width,
         output_scale=plan.engine_scale,

@@ -14,6 +14,7 @@ from engines import Runner
 from engines.gpu import Device
 from pipeline.decode.base import Decoder
 from pipeline.frames import Frame
+from pipeline.graph.metrics import GraphSnapshot
 from pipeline.graph.stage import Stage
 from pipeline.graph.stop import StopToken
 from pipeline.graph.tracing import GraphTrace, Tracer
@@ -48,6 +49,8 @@ class Recorded:
     """The system's numbers of the threads that there were before the run: the network's, and the main one."""
     notes: tuple[str, ...] = ()
     """What the run said of itself, and what could not be watched and why."""
+    bytes: int = 0
+    """Of all segments."""
 
 
 class LimitedDecoder:
@@ -126,6 +129,9 @@ def record_run(
     wrap_stages: StageWrapper | None = None,
     wrap_decoder: Callable[[DecoderOpener], DecoderOpener] | None = None,
     open_gpu: GpuOpener | None = None,
+    stop: StopToken | None = None,
+    on_snapshot: Callable[[GraphSnapshot, int], None] | None = None,
+    interval_s: float = 1.0,
 ) -> Recorded:
     """Run so many frames, and keep what every thread, the GPU and the machine did meanwhile.
 
@@ -136,8 +142,11 @@ def record_run(
         wrap_stages: Put around the stages of a lane before they are watched.
         wrap_decoder: Puts another decoder in the place of the film's.
         open_gpu: The GPU and its kernels; None: the plan's.
+        stop: Ends the run; None: nothing does.
+        on_snapshot, interval_s: See ``RunTerms``.
 
     Raises:
+        Aborted: By ``stop``.
         GraphFailed, MediaError, SetupError: As ``upscale_film`` says.
     """
     limited = limit_decoder(frame_count)
@@ -171,7 +180,14 @@ def record_run(
         )
         network: Any = runner if gpu is None else TracedRunner(runner, trace=gpu.trace, device=gpu.device)
         with sampler:
-            film = upscale_film(limited_plan(plan, frame_count=frame_count), network, _terms(Path(name), instruments))
+            terms = _terms(Path(name), instruments)
+            terms = replace(
+                terms,
+                stop=stop or terms.stop,
+                on_snapshot=on_snapshot or terms.on_snapshot,
+                interval_s=interval_s,
+            )
+            film = upscale_film(limited_plan(plan, frame_count=frame_count), network, terms)
         spans = [] if gpu is None else _on_host_clock(*gpu.trace.finish())
     return Recorded(
         frames=film.frame_count,
@@ -181,6 +197,7 @@ def record_run(
         gpu_spans=tuple(spans),
         before=before,
         notes=(*film.notes, *notes),
+        bytes=sum(segment.bytes for segment in film.segments),
     )
 
 

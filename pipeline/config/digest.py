@@ -21,6 +21,7 @@ NOT_IN_DIGEST: Mapping[str, str] = MappingProxyType(
         "input.settle_s": "as input.recursive",
         "input.overrides": "those that fit a film are in that film's own config, whose digest counts",
         "decode.threads": "decoders give the same frames with any number of threads",
+        "infer.slots": "how many calls wait for each other, not what one computes",
         "infer.engine.cache_dir": "where engines are kept, not what they are",
         "infer.engine.cuda_graph": "a graph replays the same kernels in the same order",
         "output.dir": "where the result goes, not what it is",
@@ -45,6 +46,7 @@ NOT_IN_DIGEST: Mapping[str, str] = MappingProxyType(
         "run.join_deadline_s": "concerns runs that fail",
         "run.report_every_s": "what is shown",
         "run.progress": "what is shown",
+        "run.tuned": "tiles, batches and encoder threads that it decides about are facts of the plan, and pinned",
     }
 )
 """Fields that change no byte of a film, each with the reason. All others count, so a new field counts by default."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from engines.build_options import BuildOptions
-from pipeline.config.types import ConfigPath, RuleBroken, Section, ThreadCount, anchor_model
+from pipeline.config.types import Auto, ConfigPath, RuleBroken, Section, ThreadCount, anchor_model
 
 DEVICE_PATTERN = r"[A-Za-z][A-Za-z0-9_.:,]*"
 """What names of devices are made of: ``cpu``, ``cuda:1``, ``gpu.0``, ``CUDAExecutionProvider``, ``HETERO:GPU,CPU``."""
@@ -107,8 +107,11 @@ class InferSection(Section):
     the fastest."""
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """Arithmetic of the network. auto: the fastest that keeps the picture, as the start line says."""
-    batch_tiles: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Tiles that go through the network in one call."""
+    batch_tiles: Auto | Annotated[int, Field(ge=1, le=1024)] = "auto"
+    """Tiles that go through the network in one call. auto: 1, unless tools/tune.py found more to be faster here."""
+    slots: Auto | Annotated[int, Field(ge=1, le=16)] = "auto"
+    """Calls of the network that are under way at once, no unit. auto: what suits the backend, unless tools/tune.py
+    found another number to be faster here."""
     hdr: Literal["auto", "direct", "curve"] = "auto"
     """What the network sees of PQ and HLG films; others are not concerned. curve: a power of their light, which looks
     like the SDR it was trained on and is undone afterwards. direct: their codes. auto: what measured better, curve."""
@@ -116,3 +119,8 @@ class InferSection(Section):
     """Threads of a network that runs on the processor. 0: as many as there are cores."""
     engine: EngineSection = Field(default_factory=EngineSection)
     """How engines are compiled, for backends that compile them ahead of time."""
+
+    @property
+    def batch(self) -> int:
+        """``batch_tiles`` as a number."""
+        return 1 if self.batch_tiles == "auto" else self.batch_tiles

@@ -69,3 +69,6 @@ class RunSection(Section):
     run.memory_mb does not hold as many. Frames do not depend on it, but with encode.threads 0 the lanes share the
     processor's cores, and an encoder's bits can depend on its threads. auto: 1 if the network runs on the processor,
     more if only the encoder does."""
+    tuned: bool = True
+    """Whether what tools/tune.py found to be fastest on this machine, for the same network and sizes, is taken for
+    what is left to auto: tile.max_px, infer.batch_tiles, infer.slots, run.lanes, and threads that are 0."""

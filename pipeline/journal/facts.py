@@ -89,7 +89,7 @@ def plan_facts(plan: JobPlan) -> dict[str, Any]:
         "infer.library": _versions(LIBRARIES.get(plan.backend.backend, ())),
         "infer.scale": plan.engine_scale,
         "infer.seen": "codes" if plan.seen.curve is None else plan.seen.curve.text,
-        "infer.batch_tiles": plan.config.infer.batch_tiles,
+        "infer.batch_tiles": plan.config.infer.batch,
         "infer.device": plan.backend.device,
         "frames.place": plan.frames.place,
         "tile.height": plan.grid.tile_height,

@@ -55,7 +55,7 @@ class RunKey:
         Raises:
             MediaError: The film can no longer be read.
         """
-        config = plan.config
+        config = plan.wished
         settings = {name: value for name, value in list_fields(config) if name not in NOT_IN_DIGEST}
         if is_model_file(config.infer.model):
             settings["infer.model"] = None  # its place; its content is in the plan's facts

@@ -210,7 +210,7 @@ class DemandLowered:
             from_segment=from_segment,
             tile_height=plan.grid.tile_height,
             tile_width=plan.grid.tile_width,
-            batch_tiles=plan.config.infer.batch_tiles,
+            batch_tiles=plan.config.infer.batch,
             lanes=plan.lanes,
             reason=reason,
         )

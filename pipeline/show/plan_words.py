@@ -37,6 +37,7 @@ def choice_lines(plan: JobPlan) -> tuple[str, ...]:
         f"encoder: {plan.encoder_reason}",
         *((f"lanes: {plan.lanes}, {plan.lanes_reason}",) if plan.lanes > 1 else ()),
         *((f"frames: {plan.frames.reason}",) if plan.frames.reason else ()),
+        *((f"tuning: {plan.tuned.text}",) if plan.tuned is not None else ()),
         f"size: {size}, {tiles}" + (f", engine x{plan.engine_scale}, then Lanczos" if plan.resamples else ""),
     )
 
@@ -134,6 +135,7 @@ def plan_as_json(plan: JobPlan) -> dict[str, Any]:
             "count_estimated": -(-frames // plan.segment_frames) if frames else None,
         },
         "lanes": {"count": plan.lanes, "reason": plan.lanes_reason},
+        "tuned": None if plan.tuned is None else {"text": plan.tuned.text, "taken": dict(plan.tuned.taken)},
         "frame_count_estimated": frames,
         "memory_bytes_estimated": plan.memory_bytes_estimated,
         "device_bytes_estimated": plan.device_bytes_estimated,

@@ -150,7 +150,7 @@ def test_running_out_at_any_inference_costs_no_frame(
 ) -> None:
     bench = make_bench(tmp_path, film, monkeypatch, **KINDS[kind])
     _, wanted, _, _ = bench.run()
-    batches = FRAMES * len(bench.plan.grid.tiles) // bench.plan.config.infer.batch_tiles
+    batches = FRAMES * len(bench.plan.grid.tiles) // bench.plan.config.infer.batch
     for number in sorted({0, 1, *range(2, batches, max(1, batches // 6)), batches - 1}):
         made, found, said, _ = bench.run(fails_in={number}, name=f"work-{number}")
         assert found == wanted

@@ -71,7 +71,7 @@ def runner_spec(plan: JobPlan) -> RunnerSpec:
         backend="fake",
         device="Fake GPU",
         precision="fp32",
-        batch=plan.config.infer.batch_tiles,
+        batch=plan.config.infer.batch,
         height=plan.grid.tile_height,
         width=plan.grid.tile_width,
         scale=plan.engine_scale,
@@ -94,7 +94,7 @@ def host_pictures(plan: JobPlan) -> list[Picture]:
             backend="resize",
             height=plan.grid.tile_height,
             width=plan.grid.tile_width,
-            batch=plan.config.infer.batch_tiles,
+            batch=plan.config.infer.batch,
         ) as runner,
         open_transforms(plan, runner) as stages,
     ):

@@ -142,7 +142,7 @@ def test_every_problem_of_a_config_is_shown_before_anything_starts(
     assert main(["run", str(path), "--set", "infer.batch_tiles=0"]) == 2
     assert capsys.readouterr().err.splitlines() == [
         f"error: {path}:2: tile.blend: must be linear or cut (got 'soft')",
-        "error: --set infer.batch_tiles: must be a whole number >= 1 and <= 1024 (got 0)",
+        "error: --set infer.batch_tiles: must be auto or a whole number >= 1 and <= 1024 (got 0)",
     ]
     assert not seen
 

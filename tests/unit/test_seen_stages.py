@@ -69,7 +69,7 @@ def seen_plan(folder: Path, curve: SeenCurve | None, **case: Any) -> JobPlan:
 def given_tiles(plan: JobPlan) -> NDArray[np.float32]:
     """All that the network is given: (tiles of all frames, 3, h, w)."""
     tile = {"height": plan.grid.tile_height, "width": plan.grid.tile_width}
-    batch = plan.config.infer.batch_tiles
+    batch = plan.config.infer.batch
     with open_runner(model=plan.model, backend="resize", **tile, batch=batch) as runner:
         recorder: Any = Recorder(runner)
         with open_transforms(plan, recorder) as stages:
