@@ -26,8 +26,9 @@ from pipeline.errors import GraphFailed, PipelineError
 from pipeline.host import probe_host
 from tools.tune import first_film
 from tools.tune_bench import FilmBench, usable_core_count
-from tools.tune_search import Found, Measured, Settings, search
+from tools.tune_search import search
 from tools.tune_space import knobs_of
+from tools.tune_trials import Found, Measured, Settings
 from tools.tune_words import spell_settings
 
 GRID = ("tile.max_px", "infer.batch_tiles", "infer.slots", "run.lanes")

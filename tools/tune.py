@@ -41,8 +41,9 @@ from pipeline.plan import JobPlan
 from pipeline.tuned import OPEN_VALUES, Kept, circumstances, default_folder, file_name, write_kept
 from tools.tune_bench import FilmBench, usable_core_count
 from tools.tune_offers import offer_precisions, offer_presets
-from tools.tune_search import Found, Measured, search
+from tools.tune_search import search
 from tools.tune_space import knobs_of, set_by_hand
+from tools.tune_trials import Found, Measured
 from tools.tune_words import as_json, offer_lines, result_line, spell_settings, table
 
 STRETCH_S = 60

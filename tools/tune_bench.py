@@ -30,7 +30,7 @@ from tools.profile_predict import costs_of
 from tools.profile_record import record_run
 from tools.profile_shares import STEADY_SHARE
 from tools.profile_whatif import usable_cores
-from tools.tune_search import Measured, Settings
+from tools.tune_trials import Measured, Settings
 
 FEWEST_FRAMES = 12
 """Of a run, and at least so many for each two lanes: less is beginning and end only."""
@@ -54,7 +54,7 @@ BLOCKS = 5
 
 
 class FilmBench:
-    """Runs a film's first frames. A context manager. See ``tools.tune_search.Bench``.
+    """Runs a film's first frames. A context manager. See ``tools.tune_trials.Bench``.
 
     Args:
         config: The run; what was tuned before plays no part.

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from tools.tune_bench import FilmBench
 from tools.tune_quality import PRECISIONS, precision_psnr, preset_quality
-from tools.tune_search import WORTH, Found, Knob, Measured, upper_fps
 from tools.tune_space import faster_presets
+from tools.tune_trials import WORTH, Found, Knob, Measured, upper_fps
 from tools.tune_words import Offer, spell_preset_quality, spell_psnr
 
 

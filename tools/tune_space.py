@@ -8,7 +8,7 @@ from pipeline.config import Config
 from pipeline.plan import JobPlan
 from pipeline.tiling import round_up
 from pipeline.tuned import OPEN_VALUES, is_open
-from tools.tune_search import Knob, Value
+from tools.tune_trials import Knob, Value
 
 TILE_SHARES = (4, 2)
 """Parts of the longest side of the largest tile."""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tools.tune_quality import PresetQuality
-from tools.tune_search import Found, Measured, Settings, Trial
+from tools.tune_trials import Found, Measured, Settings, Trial
 
 MOST_ROWS = 12
 

@@ -16,8 +16,9 @@ from tools import tune
 from tools.profile_predict import Cost, bound_fps
 from tools.tune_bench import FilmBench
 from tools.tune_quality import precision_psnr, preset_quality
-from tools.tune_search import Found, Knob, Measured, Settings, search
+from tools.tune_search import search
 from tools.tune_space import ALL_STAGES, knobs_of, set_by_hand
+from tools.tune_trials import Found, Knob, Measured, Settings
 
 UPSCALE = frozenset({"upscale"})
 KNOBS = (
@@ -57,7 +58,8 @@ def memory_bound(tile: Any, batch: int, slots: int, lanes: int) -> tuple[list[Co
     """Large tiles fit only one at a time; small ones with short calls in large batches are the fastest."""
     held = {240: 1, 480: 4, "auto": 16}[tile] * batch * slots * lanes
     kernels = engine_s(tile, batch, slots, call_s=0.001, px_s=0.01) * (1.3 if tile == "auto" else 1.0)
-    costs = [Cost(stage="upscale", alone_s=kernels), Cost(stage="encode", alone_s=0.002, cpu_s=0.01)]
+    upscale = Cost(stage="upscale", alone_s=kernels, gpu_s=0.4 * kernels)
+    costs = [upscale, Cost(stage="encode", alone_s=0.002, cpu_s=0.01)]
     return costs, "the GPU had too little memory" if held > 32 else ""
 
 
