@@ -21,6 +21,9 @@ from pipeline.verify.floors import floors_for
 from pipeline.verify.reading import DecodedFrames, PictureFolder
 from pipeline.verify.sample import sample_frames
 
+SEEK_FROM_FRAMES = 1000
+"""Shorter films are decoded from their beginning, and so to their end: looking for a frame means decoding half a key
+interval (libx264's is 250 frames), and a sample has 10 places and more."""
 HINT = "look at the result beside the source; with --restart the film is made anew; please report it with the log"
 
 
@@ -131,6 +134,10 @@ def source_index(info: MediaInfo, *, deinterlacing: Deinterlacing | None, thread
     return index_fields(build_frame_index(deinterlacing.source, threads=threads), deinterlacing=deinterlacing)
 
 
+def _is_read_through(terms: CheckTerms) -> bool:
+    return terms.is_full or terms.frame_count < SEEK_FROM_FRAMES
+
+
 def _kind_of(info: MediaInfo) -> DecoderKind:
     if info.pictures is not None:
         return "images"
@@ -140,7 +147,7 @@ def _kind_of(info: MediaInfo) -> DecoderKind:
 def _open_source(terms: CheckTerms, opened: ExitStack) -> DecodedFrames:
     info = terms.source
     index = None
-    if not terms.is_damaged and not terms.is_full:
+    if not terms.is_damaged and not _is_read_through(terms):
         index = source_index(info, deinterlacing=terms.deinterlacing, threads=terms.threads)
     decoder = open_decoder(
         _kind_of(info),
@@ -155,7 +162,7 @@ def _open_source(terms: CheckTerms, opened: ExitStack) -> DecodedFrames:
 def _open_result(result: Path, terms: CheckTerms, opened: ExitStack) -> DecodedFrames:
     try:
         info = probe_media(result)
-        index = None if terms.is_full or terms.reads_all else build_frame_index(info, threads=terms.threads)
+        index = None if terms.reads_all or _is_read_through(terms) else build_frame_index(info, threads=terms.threads)
         decoder = open_decoder("libav", info, threads=terms.threads, index=index)
     except MediaError as exc:  # of a source, it would be an error of the input
         raise VerificationFailed(str(exc), path=result, hint=HINT) from exc
