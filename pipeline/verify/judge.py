@@ -23,7 +23,10 @@ from pipeline.verify.picture import Grid, Picture, Plane
 SLIP_RESULT_PX = 0.5
 """A shift of half a pixel of the result is closer to a whole one than to none."""
 _SLIP_CONTRAST = 0.01
-"""Flatter pictures (two and a half codes of 8 bits per pixel) say nothing of their place once they were encoded."""
+"""Flatter pictures (two and a half codes of 8 bits per pixel) say little of their place once they were encoded."""
+_SLIP_FAINT = 0.003
+"""But what a shift makes of them, nothing else does: of a picture whose difference is that of a shifted one, this is
+enough (0.75 codes of 8 bits per pixel, more than rounding adds)."""
 _SLIP_WINDOW_PX = 512
 """A shift is the same all over a picture, so its middle is enough."""
 _MISTAKE_SHARE, _MISTAKE_RMS = 0.5, 0.002
@@ -86,7 +89,7 @@ class Judge:
         blocks = colour_blocks(source), colour_blocks(result)
         worst = worst_block(*blocks)
         leans = [self._lean(source, result, other) for other in (before, after)]
-        slip = slip_of(_middle(source.luma), _middle(result.luma), contrast=_SLIP_CONTRAST)
+        slip = slip_of(_middle(source.luma), _middle(result.luma), contrast=_SLIP_CONTRAST, faint=_SLIP_FAINT)
         chroma_slip = self._chroma_slip(source, result)
         figures = Figures(
             luma_db=psnr_db(source.luma, result.luma),
@@ -122,7 +125,7 @@ class Judge:
         found = [
             slip
             for plane, made in zip(source.chroma, result.chroma, strict=True)
-            if (slip := slip_of(_middle(plane), _middle(made), contrast=_SLIP_CONTRAST)) is not None
+            if (slip := slip_of(_middle(plane), _middle(made), contrast=_SLIP_CONTRAST, faint=_SLIP_FAINT)) is not None
         ]
         if not found:
             return None

@@ -24,6 +24,8 @@ _LUMA_BIAS, _CHROMA_BIAS = 0.08, 0.03
 flat (greys and tints from black to white, the three networks of ``floors``), and so in every fade. A bias within this
 is taken out before colours and neighbours are compared: it would look like a range mistaken, or the next frame of a
 fade."""
+_EXPLAINED = 0.5
+"""Share of the squared difference that may be left over where a shift explains it."""
 _BORDER_PX = 4
 """Left out at the edges where a shift is estimated: there, every resampler repeats or mirrors in its own way."""
 
@@ -108,7 +110,7 @@ def colour_cast(source: Picture, result: Picture) -> float:
     return float(np.abs(np.mean(result.chroma - source.chroma, axis=(1, 2), dtype=np.float64)).max())
 
 
-def slip_of(source: NDArray[np.float32], result: NDArray[np.float32], *, contrast: float) -> Slip | None:
+def slip_of(source: NDArray[np.float32], result: NDArray[np.float32], *, contrast: float, faint: float) -> Slip | None:
     """Estimate how far a picture was shifted, by least squares on its gradients.
 
     Source: Lucas and Kanade, "An iterative image registration technique", IJCAI 1981; one step, on smoothed pictures.
@@ -117,6 +119,7 @@ def slip_of(source: NDArray[np.float32], result: NDArray[np.float32], *, contras
         source: (H, W) luma, nominal.
         result: The same of the result.
         contrast: Root mean square gradient, nominal per pixel, that there must be in every direction.
+        faint: The same where the shift explains the difference: more than half of it goes with it.
 
     Returns:
         The shift; None for pictures too small or too flat to tell.
@@ -133,9 +136,13 @@ def slip_of(source: NDArray[np.float32], result: NDArray[np.float32], *, contras
     across = _mean_product(down, right)
     normal = np.array([[_mean_product(down, down), across], [across, _mean_product(right, right)]])
     flattest = float(np.linalg.eigvalsh(normal)[0])
-    if flattest < contrast**2:
+    if flattest < faint**2:
         return None
     moved = -np.linalg.solve(normal, np.array([_mean_product(down, change), _mean_product(right, change)]))
+    if flattest < contrast**2:
+        rest = change + moved[0] * down + moved[1] * right
+        if _mean_product(rest, rest) > _EXPLAINED * _mean_product(change, change):
+            return None
     return Slip(down=float(moved[0]), right=float(moved[1]), contrast=math.sqrt(flattest))
 
 
