@@ -221,15 +221,14 @@ def _compare_pictures(
     finished: Path, plan: JobPlan, film: UpscaledFilm, *, names: Sequence[str], stop: StopToken
 ) -> dict[str, Any]:
     """Compare a result's frames with the source's; ``names`` are those of its pictures, if it is made of such."""
-    segments, mode = film.segments, plan.config.output.verify
-    is_computed = plan.info.container == SYNTHETIC_CONTAINER
-    if mode == "off" or not (is_computed or plan.info.path.exists() or plan.info.pictures is not None):
+    segments, mode, info = film.segments, plan.config.output.verify, plan.info
+    if mode == "off" or not (info.container == SYNTHETIC_CONTAINER or info.pictures or info.path.exists()):
         return {}
     from pipeline.verify.check import CheckTerms, check_pictures, require_pictures
 
     started_s = time.perf_counter()
     terms = CheckTerms(
-        source=plan.info,
+        source=info,
         model=plan.model.name,
         frame_count=film.frame_count,
         is_full=mode == "full",
@@ -239,8 +238,8 @@ def _compare_pictures(
         threads=plan.config.decode.threads,
         picture_names=names,
     )
-    check = check_pictures(finished, terms, tick=stop.raise_if_aborted)
-    pictures = require_pictures(check, path=plan.output, is_damaged=terms.is_damaged)
+    found = check_pictures(finished, terms, tick=stop.raise_if_aborted)
+    pictures = require_pictures(found, path=plan.output, is_damaged=terms.is_damaged)
     return {"pictures": pictures, "pictures_s": time.perf_counter() - started_s}
 
 
