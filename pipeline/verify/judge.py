@@ -29,10 +29,10 @@ _SLIP_FAINT = 0.003
 enough (0.75 codes of 8 bits per pixel, more than rounding adds)."""
 _SLIP_WINDOW_PX = 512
 """A shift is the same all over a picture, so its middle is enough."""
-_MISTAKE_SHARE, _MISTAKE_RMS = 0.5, 0.002
-"""A mistake that leaves less than this share of the difference unexplained is what happened; half a code of 8 bits is
-too little to tell. Measured with the networks of ``floors`` on the films there, greys, tints and a fade: good results
-leave 0.80 and more of differences above that, a film read as BT.2020 0.39, though it differs by 0.0023 only."""
+_MISTAKE_SHARE = 0.5
+"""A mistake that leaves less than this share of the difference unexplained is what happened. Measured with the networks
+of ``floors`` on the films there, greys, tints and a fade: good results leave 0.80 and more of differences that are
+large enough to tell, a film read as BT.2020 0.39."""
 _LEAN = 0.75
 """Nearer to another frame than to its own beyond all doubt: what a network makes of noise that changes from frame to
 frame lies in the middle (0.5), as it belongs to neither. Fades through the networks of ``floors`` reach 0.17."""
@@ -161,7 +161,7 @@ class Judge:
 
 
 def _mistaken(fit: ColourFit) -> Iterator[str]:
-    if fit.rms > _MISTAKE_RMS and fit.mistaken_rms < _MISTAKE_SHARE * fit.rms:
+    if fit.mistaken_rms < _MISTAKE_SHARE * fit.rms:
         yield f"its colours are shifted as if {fit.mistake}"
 
 

@@ -221,6 +221,23 @@ def test_rgb_arrives_within_one_code(capfd: pytest.CaptureFixture[str], tmp_path
         assert np.abs(ours.astype(int) - theirs).max() <= 1
 
 
+def test_rgb_of_8_bits_stays_so_and_arrives_exactly(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    planes = make_planes(depth=8, full=True, halved=(1, 1))
+    film = tmp_path / "rgb.mov"
+    with av.open(str(film), "w") as container:
+        stream = container.add_stream("png", rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "rgb24"
+        pixels = np.stack(planes, axis=-1).astype(np.uint8)
+        for packet in [*stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")), *stream.encode(None)]:
+            container.mux(packet)
+    ran = run_films(capfd, tmp_path, film, **IDENTITY, **ENCODERS["ffv1"])
+    assert ran.code == 0, ran.err
+    with av.open(str(ran.outputs[0])) as container:
+        frame = next(container.decode(video=0))
+    assert frame.format.name == "bgr0"
+    assert np.array_equal(frame.to_ndarray(format="rgb24"), pixels)
+
+
 @pytest.mark.parametrize("depth", [8, 10])
 def test_what_is_shown_follows_the_formulas_of_the_matrix(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, depth: int

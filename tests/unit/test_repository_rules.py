@@ -34,7 +34,7 @@ LOADED_WHEN_USED = {
     "pipeline/decode/field_scan.py",
     "pipeline/decode/film_pass.py",
     "pipeline/decode/frame_filter.py",
-    "pipeline/decode/image_size.py",
+    "pipeline/decode/image_watch.py",
     "pipeline/decode/libav.py",
     "pipeline/decode/nvdec.py",
     "pipeline/decode/nvdec_pass.py",
