@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from verify_damage import DAMAGES, HeldFrames, SpoiltFrames, change_codes, exchanged
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from pipeline import make_config, run
 from pipeline.assembly.ffmpeg import find_ffmpeg
@@ -28,6 +28,7 @@ from pipeline.probe import probe_media
 from pipeline.verify.film import PictureCheck, compare_films
 from pipeline.verify.floors import floors_for
 from pipeline.verify.reading import DecodedFrames, PictureFrames
+from tools.verify_damage import DAMAGES, HeldFrames, SpoiltFrames, change_codes, exchanged
 
 LOWEST = ("luma_db", "chroma_db")
 """Figures whose worst is the lowest; of the others it is the highest."""

@@ -101,14 +101,19 @@ class Judge:
             lean=max(leans),
         )
         fit = fit_colours(*blocks, matrix=self._grid.format.matrix)
+        is_other = figures.luma_db < self._floors.luma_db  # where something else is, nothing was shifted
         faults = (
             *(
                 f"it shows the frame {word} it (out of order, repeated or lost)"
                 for lean, word in zip(leans, ("before", "after"), strict=True)
                 if lean > _LEAN
             ),
-            *self._shifted(slip, "it is", limit_px=self._floors.slip_source_px),
-            *self._shifted(chroma_slip, "its chroma is", limit_px=self._floors.chroma_slip_source_px),
+            *(() if is_other else self._shifted(slip, "it is", limit_px=self._floors.slip_source_px)),
+            *(
+                ()
+                if is_other
+                else self._shifted(chroma_slip, "its chroma is", limit_px=self._floors.chroma_slip_source_px)
+            ),
             *_mistaken(fit),
             *self._below(figures, worst),
         )
