@@ -116,6 +116,15 @@ def colour_cast(source: Picture, result: Picture) -> float:
     return float(np.abs(np.mean(result.chroma - source.chroma, axis=(1, 2), dtype=np.float64)).max())
 
 
+def roughness(plane: NDArray[np.float32]) -> float:
+    """How much neighbouring samples differ: the standard deviation of white noise; the larger of both directions.
+
+    Every fourth row and column is looked at.
+    """
+    steps = [np.diff(part, axis=1) for part in (plane[::4], plane.T[::4]) if part.shape[1] > 1]
+    return max((math.sqrt(float(np.mean(np.square(step))) / 2) for step in steps), default=0.0)
+
+
 def slip_of(source: NDArray[np.float32], result: NDArray[np.float32], *, contrast: float, faint: float) -> Slip | None:
     """Estimate how far a picture was shifted, by least squares on its gradients.
 

@@ -104,6 +104,14 @@ def test_a_shift_by_a_pixel_shows_in_a_faint_picture_but_other_differences_there
     assert faults(source, noisy) == ()
 
 
+def test_what_networks_make_of_noise_is_let_through_and_the_same_difference_elsewhere_is_not():
+    noise = np.random.default_rng(2).random((3, 96, 128))
+    noise[1:] = (noise[1:] - 0.5) * 0.5
+    smeared = (noise + np.roll(noise, 3, axis=2)) / 2 + 0.1
+    assert faults(noise, smeared) == ()
+    assert faults(flat(0.5), flat(0.5) + smeared - noise) != ()
+
+
 @pytest.mark.parametrize(("frame_count", "compared"), [(1, 1), (24, 6), (132, 8), (3000, 20), (172_800, 44)])
 def test_a_sample_grows_much_slower_than_its_film(frame_count, compared):
     seams = range(1440, frame_count, 1440)
