@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from helpers.cudnn_world import CudnnWorld
 from helpers.ends_on_cpu import COMPILER
+from helpers.quiet_networks import small_network
 from helpers.runner_contract import RunnerContract
 from numpy.typing import NDArray
 
@@ -28,7 +29,6 @@ from engines.errors import (
 from engines.reference import run_reference
 from engines.tiles import film_tiles
 from engines.verify import psnr_db, run_once
-from engines.weights import load_weights
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
 MODEL = "realesr-animevideov3"
@@ -38,6 +38,12 @@ MODEL = "realesr-animevideov3"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One for the module, so that each kernel is compiled once and each shape chosen once."""
     return tmp_path_factory.mktemp("cudnn")
+
+
+@pytest.fixture(autouse=True)
+def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is promised here does not depend on how large a network is."""
+    monkeypatch.setattr("engines.opening.load_network", small_network)
 
 
 class TestCudnn(RunnerContract):
@@ -83,7 +89,9 @@ def open_cudnn(**changes: Any) -> Any:
 def test_numbers_are_those_of_float32(world: CudnnWorld) -> None:
     with open_cudnn(height=24, width=32) as runner:
         tiles = film_tiles(height=24, width=32)
-        assert psnr_db(run_once(runner, tiles), run_reference(load_weights(find_model(MODEL)), tiles=tiles)) > 60
+        assert (
+            psnr_db(run_once(runner, tiles), run_reference(small_network(find_model(MODEL)).weights, tiles=tiles)) > 60
+        )
 
 
 @pytest.mark.parametrize("scale", [1, 2])
@@ -91,7 +99,7 @@ def test_a_folded_enlargement_is_the_box_average(world: CudnnWorld, scale: int) 
     tiles = film_tiles(height=12, width=16)
     with open_cudnn(height=12, width=16, output_scale=scale) as runner:
         result = run_once(runner, tiles)
-    wanted = run_reference(load_weights(find_model(MODEL)), tiles=tiles)
+    wanted = run_reference(small_network(find_model(MODEL)).weights, tiles=tiles)
     factor = 4 // scale
     box = wanted.reshape(1, 3, 12 * scale, factor, 16 * scale, factor).mean(axis=(3, 5))
     np.testing.assert_allclose(result, box, atol=4e-3)
@@ -146,7 +154,7 @@ def test_memory_that_is_not_there_is_said_and_nothing_is_left(monkeypatch: pytes
     with_room = CudnnWorld(folder)
     with_room.install(monkeypatch)
     open_cudnn(height=64, width=64).close()
-    tight = CudnnWorld(folder, total_bytes=1 << 20)
+    tight = CudnnWorld(folder, total_bytes=1 << 17)
     tight.install(monkeypatch)
     with pytest.raises(OutOfDeviceMemory):
         open_cudnn(height=64, width=64)
