@@ -12,13 +12,17 @@ from typing import Any, Final
 
 from engines.atomic import write_atomic
 from engines.cudnn.fused import FusedSignature
+from engines.cudnn.joins import JoinSignature
 
 logger = logging.getLogger(__name__)
 
 OWN_ENGINE: Final = -1
 """In place of the number of cuDNN's engine: a kernel of ours."""
 
-_SCHEMA = 2
+NOT_JOINED: Final = -2
+"""The same for two steps that a joined kernel of ours does not run rightly."""
+
+_SCHEMA = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,11 +101,11 @@ class ChoiceStore:
             self.psnr_db = None
             logger.warning("%s is damaged and will be made again: %s", self._path, exc)
 
-    def find(self, signature: FusedSignature) -> Choice | None:
+    def find(self, signature: FusedSignature | JoinSignature) -> Choice | None:
         """What was chosen for a signature."""
         return self._choices.get(digest_of(signature))
 
-    def add(self, signature: FusedSignature, choice: Choice) -> None:
+    def add(self, signature: FusedSignature | JoinSignature, choice: Choice) -> None:
         """Remember a choice until `save`."""
         self._choices[digest_of(signature)] = choice
 
@@ -133,7 +137,7 @@ class ChoiceStore:
         self.psnr_db = None if content["psnr_db"] is None else float(content["psnr_db"])
 
 
-def digest_of(signature: FusedSignature) -> str:
+def digest_of(signature: FusedSignature | JoinSignature) -> str:
     """Name of a signature in a file."""
     return hashlib.sha256(json.dumps(asdict(signature), sort_keys=True).encode()).hexdigest()[:32]
 

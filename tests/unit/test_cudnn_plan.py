@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from engines import find_model
 from engines.cudnn.graph import read_graph
+from engines.cudnn.joins import find_joins
 from engines.cudnn.layers import EnlargeLayer, ShuffleLayer, UnshuffleLayer
 from engines.cudnn.memory import lifetimes, plan_memory
 from engines.cudnn.phases import split_phases
@@ -112,7 +113,9 @@ def test_x4plus_at_720p_takes_at_most_a_quarter_of_what_pytorch_does():
     """Where its memory is at its largest, all blocks but one are over: one block is as good as 23."""
     network = small_network(find_model(X4PLUS), features=64, growth=32)
     plan = plan_network(read_graph(onnx_of(network, precision="fp16", height=720, width=1280)))
-    assert plan_memory(plan).bytes <= 5e9
+    joins = find_joins(plan, is_half=True)
+    assert len(joins) == 3  # both enlargements and the end
+    assert plan_memory(plan).bytes <= plan_memory(plan, joins=joins).bytes <= 5e9
 
 
 @pytest.fixture(scope="module", params=[SRVGG, RRDB])
@@ -152,7 +155,8 @@ def test_phases_are_the_convolution_of_the_enlarged_picture(factor, size):
         (top, left), (bottom, right) = phase.pad_before, phase.pad_after
         padded = torch.nn.functional.pad(small, (left, right, top, bottom))
         got = torch.nn.functional.conv2d(padded, torch.from_numpy(phase.kernel))
-        torch.testing.assert_close(got, expected[:, :, phase.row :: factor, phase.column :: factor])
+        wanted = expected[:, :, phase.row :: factor, phase.column :: factor]
+        np.testing.assert_allclose(got.numpy(), wanted.numpy(), rtol=1e-5, atol=1e-5)
 
 
 def graph_of(nodes, *, shape=(1, 3, 8, 12), output="out", constants=()):

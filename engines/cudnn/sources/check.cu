@@ -26,7 +26,10 @@ struct CheckArguments {
     int batch, height, width;       // of the result
     int source_height, source_width, inputs;
     int rows, columns, pad_top, pad_left, outputs;
-    int samples, edge_samples, unused;  // pixels in all, and of these along the edges
+    int samples, edge_samples;      // pixels in all, and of these along the edges
+    int factor, colours, is_half;   // of a planar target: pixel shuffle, colours, float16 or float32
+    float share;                    // of all products' sizes: what float32 may lose in adding them up
+    unsigned long long image, picture;  // a planar target and what is added to it; 0 if there is none
 };
 
 DEVICE long long at_of(const Spot& spot, long long n, long long y, long long x) {
@@ -35,15 +38,15 @@ DEVICE long long at_of(const Spot& spot, long long n, long long y, long long x) 
 
 // Largest difference that rounding explains: of the stored value, half a unit in the last place of float16 (2^-11) and
 // as much again for a second rounding; of the sum, what float32 loses while it adds values that may cancel.
-DEVICE float allowed(float value, float size) {
+DEVICE float allowed(float value, float lost) {
     const float magnitude = value < 0 ? -value : value;
-    return 1.0e-3f * magnitude + 5.0e-5f * size + 1.0e-6f;
+    return 1.0e-3f * magnitude + lost + 1.0e-6f;
 }
 
-DEVICE void judge(float got, float rounded, float value, float size, unsigned int* verdict) {
+DEVICE void judge(float got, float rounded, float value, float lost, unsigned int* verdict) {
     if (got == rounded) return;
     const float difference = got - value, error = difference < 0 ? -difference : difference;
-    const float ratio = error / allowed(value, size);
+    const float ratio = error / allowed(value, lost);
     if (ratio <= 1.0f) {
         raise_to(verdict + 1, (unsigned int)bits_of(ratio));
     } else {  // also where it is no number
@@ -80,7 +83,17 @@ KERNEL(check, CheckArguments) {
             }
             Half* target = (Half*)a.target.address + at_of(a.target, n, y, x) + o;
             float* wide_target = (float*)a.wide_target.address + at_of(a.wide_target, n, y, x) + o;
+            // the place in a planar target: output o is (colour, row, column) of factor x factor pixels
+            const int block = a.factor * a.factor, colour = a.picture ? o / block : 0;
+            const bool is_planar = a.picture && colour < a.colours;
+            long long there = 0;
+            if (is_planar) {
+                const long long line = (n * a.colours + colour) * a.height * a.factor + y * a.factor + o % block / a.factor;
+                there = (line * a.width + x) * a.factor + o % a.factor;
+            }
             if (POISON) {
+                if (is_planar && a.is_half) ((Half*)a.picture)[there] = Half{0x7FFF};
+                if (is_planar && !a.is_half) ((float*)a.picture)[there] = float_of(0x7FFFFFFF);
                 if (a.target.address) *target = Half{0x7FFF};
                 if (a.wide_target.address) *wide_target = float_of(0x7FFFFFFF);
             } else {
@@ -126,8 +139,18 @@ KERNEL(check, CheckArguments) {
                     size += other < 0 ? -other : other;
                 }
                 unsigned int* verdict = (unsigned int*)a.verdict;
-                if (a.target.address) judge(widened(*target), widened(rounded_to_half(value)), value, size, verdict);
-                if (a.wide_target.address) judge(*wide_target, value, value, size, verdict);
+                const float lost = a.share * size;
+                if (a.target.address) judge(widened(*target), widened(rounded_to_half(value)), value, lost, verdict);
+                if (a.wide_target.address) judge(*wide_target, value, value, lost, verdict);
+                if (is_planar) {
+                    const long long at = ((n * a.colours + colour) * a.height + y) * a.width + x;
+                    if (a.image && a.is_half) value += widened(((const Half*)a.image)[at]);
+                    if (a.image && !a.is_half) value += ((const float*)a.image)[at];
+                    if (a.is_half)
+                        judge(widened(((const Half*)a.picture)[there]), widened(rounded_to_half(value)), value, lost, verdict);
+                    else
+                        judge(((const float*)a.picture)[there], value, value, lost, verdict);
+                }
             }
         }
     }
