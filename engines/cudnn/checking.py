@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engines.cudnn.compile import KernelSource, OwnKernel
-from engines.cudnn.fused import BIAS, FIRST_EXTRA, KERNEL, Place, place_of
+from engines.cudnn.fused import BIAS, DESCALE, FIRST_EXTRA, KERNEL, Place, place_of
 from engines.cudnn.steps import Activate, AddStored, ConvStep, Multiply, Plan, Slice
 from engines.errors import UnsupportedModel
 from engines.gpu import Device, Stream
@@ -71,6 +71,10 @@ class CheckArguments(ctypes.Structure):
         *((name, ctypes.c_int) for name in ("factor", "colours", "is_half")),
         ("share", ctypes.c_float),
         *((name, ctypes.c_uint64) for name in ("image", "picture")),
+        ("narrow_target", Spot),
+        ("descale", ctypes.c_uint64),
+        ("narrow_factor", ctypes.c_float),
+        ("unused", ctypes.c_int),
     )
 
 
@@ -219,7 +223,11 @@ def check_arguments(
     if planar is not None:
         arguments.image, arguments.picture = planar.image, planar.picture
         arguments.factor, arguments.colours, arguments.is_half = planar.factor, planar.colours, int(planar.is_half)
-    for name, part in (("target", step.target), ("wide_target", step.wide_target)):
+    if step.descale is not None:
+        arguments.descale = constants[DESCALE]
+    arguments.narrow_factor = 1 / step.narrow_scale
+    targets = (("target", step.target), ("wide_target", step.wide_target), ("narrow_target", step.narrow_target))
+    for name, part in targets:
         if part is not None and planar is None:
             setattr(arguments, name, _spot(place_of(plan, part), address(part)))
     for position, one in enumerate(step.epilogue):

@@ -190,7 +190,11 @@ class CudnnNetwork:
 
     def _fill_with_noise(self) -> None:
         """Numbers like those of a picture: a GPU runs zeros faster than what it will really be given."""
-        noise = np.random.default_rng(0).normal(0, 0.2, _NOISE_BYTES // 2).astype(np.float16).view(np.uint8)
-        for start in range(0, self._block.bytes, noise.nbytes):
-            self._stream.upload(noise[: self._block.bytes - start], self._block.pointer + start)
+        noise = np.random.default_rng(0).normal(0, 0.2, _NOISE_BYTES // 2).astype(np.float16).view(np.uint16)
+        noise = (noise & 0xFFFE).view(np.uint8)  # read as float8, no byte of it is NaN
+        first, whole = min(noise.nbytes, self._block.bytes), self._block.bytes
+        self._stream.upload(noise[:first], self._block.pointer)
+        for start in range(first, whole, first):
+            count = min(first, whole - start)
+            self._stream.copy(self._block.pointer, self._block.pointer + start, bytes=count)
         self._stream.synchronize()

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from engines.cudnn.checking import StepChecker
@@ -47,7 +46,7 @@ class StepKernels:
         address: Gives the device address of a slice.
         uses_own: Whether our own Hopper convolutions are tried for the steps that they can run.
         most_plans: Plans of cuDNN's that are tried for a kind of step.
-        fill: Puts numbers into all slices; called before anything is timed.
+        fill: Puts numbers into all slices; called before kernels are compared and timed.
         ends: Runs enlargements that kernels are compared with.
         joins: Pairs of steps that may run as one kernel of ours.
         io_dtype: Type of the planar pictures.
@@ -85,7 +84,7 @@ class StepKernels:
         self._stream = stream
         self._address = address
         self._most_plans = most_plans
-        self._fill = cache(fill)
+        self._fill = fill
         self._joined: JoinedSteps | None = None
         self._steps = {index: step for index, step in enumerate(plan.steps) if isinstance(step, ConvStep)}
         self._scratch: DeviceBuffer | None = None
@@ -177,11 +176,11 @@ class StepKernels:
         missing = [signature for signature, one in chosen.items() if one is None]
         if missing:
             logger.info("choosing among kernels for %d kinds of convolution on %s", len(missing), self._device.name)
-            self._fill()
             with ExitStack() as closing:
                 checker = StepChecker(self._device, stream=self._stream)
                 closing.callback(checker.close)
                 for signature in missing:
+                    self._fill()  # each time: what a kernel stored in one type may be read as another
                     chosen[signature] = self._choose(signature, kinds[signature][0], checker)
                     store.add(signature, chosen[signature].choice)  # type: ignore[union-attr]
             store.save()

@@ -25,7 +25,7 @@ class MemoryPlan:
 
 
 def lifetimes(plan: Plan, *, joins: Collection[Join] = ()) -> tuple[tuple[int, int], ...]:
-    """First step that writes each buffer, and one past the last step that touches it.
+    """First step that writes each buffer, and one past the last step that touches it; equal where none does.
 
     Args:
         plan: The steps.
@@ -40,7 +40,7 @@ def lifetimes(plan: Plan, *, joins: Collection[Join] = ()) -> tuple[tuple[int, i
         for part in reads(plan.steps[join.first]):
             first, stop = spans[part.buffer]
             spans[part.buffer] = (first, max(stop, join.last + 1))
-    return tuple(spans[index] for index in range(len(plan.buffers)))
+    return tuple(spans.get(index, (0, 0)) for index in range(len(plan.buffers)))
 
 
 def plan_memory(plan: Plan, *, joins: Collection[Join] = ()) -> MemoryPlan:
@@ -51,7 +51,10 @@ def plan_memory(plan: Plan, *, joins: Collection[Join] = ()) -> MemoryPlan:
         joins: Steps that may run as one.
     """
     spans = lifetimes(plan, joins=joins)
-    sizes = [_aligned(buffer.bytes(plan.batch)) for buffer in plan.buffers]
+    sizes = [
+        _aligned(buffer.bytes(plan.batch)) * (start < stop)
+        for buffer, (start, stop) in zip(plan.buffers, spans, strict=True)
+    ]
     offsets = [0] * len(sizes)
     placed: list[int] = []
     for index in sorted(range(len(sizes)), key=lambda one: (-sizes[one], one)):

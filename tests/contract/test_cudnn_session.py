@@ -16,6 +16,7 @@ from helpers.runner_contract import RunnerContract
 from numpy.typing import NDArray
 
 from engines import choose_backend, find_model, open_runner
+from engines.backends import cudnn as backend_module
 from engines.build_options import BuildOptions
 from engines.cudnn import canary, library
 from engines.errors import (
@@ -49,6 +50,7 @@ def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestCudnn(RunnerContract):
     backend = "cudnn"
     precisions = ("fp16",)
+    gated_precisions = ("fp8",)
     refused_precision = "bf16"
     refused_model = "nearest-x4"
     world: CudnnWorld
@@ -198,6 +200,27 @@ def test_an_old_gpu_is_refused(monkeypatch: pytest.MonkeyPatch, folder: Path) ->
 def test_float32_is_refused(world: CudnnWorld) -> None:
     with pytest.raises(UnsupportedPrecision, match="fp32"):
         open_cudnn(precision="fp32")
+
+
+def test_fp8_runs_past_its_gate_and_says_how_good_it_is(
+    world: CudnnWorld, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The second start believes the first; a GPU without it refuses, and so does the gate."""
+    build = BuildOptions(cache_dir=tmp_path)
+    tiles = film_tiles(height=20, width=28)
+    with open_cudnn(precision="fp8", build=build) as runner, open_cudnn(build=build) as wide:
+        assert runner.spec.precision == "fp8"
+        assert any("dB against float32" in note for note in runner.spec.notes)
+        assert 40 < psnr_db(run_once(runner, tiles), run_once(wide, tiles)) < 90
+    monkeypatch.setattr(backend_module, "calibrate", None)
+    open_cudnn(precision="fp8", build=build).close()
+
+
+def test_fp8_is_refused_by_older_gpus(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    CudnnWorld(folder, compute_capability=(8, 6)).install(monkeypatch)
+    with pytest.raises(UnsupportedPrecision, match=r"8\.6") as caught:
+        open_cudnn(precision="fp8")
+    assert "fp16" in caught.value.hint
 
 
 def test_absent_and_old_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,6 +72,7 @@ def open_cudnn(**changes: Any) -> Any:
 class TestCudnnOnGpu(RunnerContract):
     backend = "cudnn"
     precisions = ("fp16",)
+    gated_precisions = ("fp8",)
     refused_precision = "bf16"
     refused_model = "nearest-x4"
 
