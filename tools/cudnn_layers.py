@@ -22,9 +22,9 @@ from engines.cudnn.steps import ITEM_BYTES, ConvStep, FinishStep, PackStep, Plan
 from engines.networks import GraphOptions
 from engines.networks.layered import LayeredNetwork
 
-TFLOPS: Final = 804.0
-"""The fastest fp16 matrix product (cuBLAS, 8192 x 8192 x 8192) measured on an H200; the slowest run gave 689, in the
-same minutes as some of the steps: the clock falls under load."""
+TFLOPS: Final = 810.0
+"""The fastest fp16 matrix product measured on an H200 (``results/bench_engines-h200-720p.txt``). One after our own
+kernels gave 689 (``results/cudnn-kernels-h200.txt``): the clock falls under load."""
 
 TBPS: Final = 4.0
 """What a copy in device memory reaches on an H200, read and written bytes together."""

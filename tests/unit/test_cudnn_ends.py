@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.ends_on_cpu import COMPILER, run_on_cpu
 
-from engines.cudnn.compile import compile_kernel
+from engines.cudnn.compile import KernelSource, compile_kernel
 from engines.cudnn.ends import (
     enlarge_call,
     enlarge_source,
@@ -119,6 +119,7 @@ def test_the_kernels_compile_for_hopper(io_dtype):
         pack_source(plan, PackStep(name="p", target=whole, factor=4), io_dtype=io_dtype),
         enlarge_source(EnlargeStep(name="e", source=whole, target=Slice(buffer=1, first=0, channels=48), factor=2)),
         finish_source(FinishStep(name="f", source=whole, factor=4, colours=3, has_base=True), io_dtype=io_dtype),
+        KernelSource(name="check", defines=(("POISON", int(io_dtype == "float16")),), threads=256),
     ]
     for source in sources:
         assert compile_kernel(source, capability=(9, 0)).startswith(b"\x7fELF")
