@@ -343,7 +343,6 @@ def test_ctrl_c_during_a_build_ends_the_program_with_130_and_leaves_no_engine(tm
     assert not list(tmp_path.glob("*.lock"))
 
 
-@pytest.mark.slow
 def test_ctrl_c_from_outside_is_seen_though_the_compiler_does_not_look_at_python(tmp_path: Path) -> None:
     arguments = ["build", "--model", "RealESRGAN_x4plus", "--height", "64", "--width", "64"]
     arguments += ["--compute-capability", "8.9", "--cache-dir", str(tmp_path)]

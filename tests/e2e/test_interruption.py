@@ -67,7 +67,6 @@ def peak_kib(folder: Path, *, frame_count: int) -> int:
     return int(result["peak_kib"])
 
 
-@pytest.mark.slow
 def test_memory_does_not_grow_with_the_film(tmp_path: Path) -> None:
     short = peak_kib(tmp_path / "short", frame_count=200)
     long = peak_kib(tmp_path / "long", frame_count=2000)

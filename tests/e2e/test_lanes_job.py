@@ -139,7 +139,6 @@ def test_the_report_tells_of_the_lanes(capfd: pytest.CaptureFixture[str], tmp_pa
     assert "decode[0]" in names and "encode[1]" in names
 
 
-@pytest.mark.slow
 def test_memory_does_not_grow_with_the_film_in_any_number_of_lanes(tmp_path: Path) -> None:
     def peak_bytes(frame_count: int) -> int:
         folder = tmp_path / str(frame_count)

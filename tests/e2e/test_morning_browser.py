@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import nights
-from helpers.browser import FLAWS, Browser, find_browser, open_browser
+from helpers.browser import FLAWS, Browser, open_browser, require_browser
 from PIL import Image
 
 from pipeline.show.morning.page import write_page
@@ -21,9 +21,7 @@ from pipeline.show.morning.thumbnails import encode_jpeg
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    path = find_browser()
-    if path is None:
-        pytest.skip("no Chromium is installed")
+    path = require_browser()
     with open_browser(path, folder=tmp_path_factory.mktemp("browser")) as opened:
         yield opened
 

@@ -57,7 +57,8 @@ class World:
         for array in self.arrays:
             array.buffer.close()
         self.gpu.check_clean()
-        gc.collect()
+        if live_objects(self.trt):
+            gc.collect()  # what only a cycle held is nobody's leak
         assert live_objects(self.trt) == []
 
     def install(self, patch: pytest.MonkeyPatch) -> None:

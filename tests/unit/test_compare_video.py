@@ -12,7 +12,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from helpers.browser import FLAWS, find_browser, open_browser
+from helpers.browser import FLAWS, open_browser, require_browser
 from helpers.media import make_counter_frame, real_film, run_ffmpeg, write_counter_video, write_interlaced, write_text
 
 from pipeline.assembly.png_file import decode_png
@@ -254,9 +254,7 @@ def test_without_libvmaf_it_is_said(
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_can_be_read_by_day_and_by_night(width: int, tmp_path: Path) -> None:
-    path = find_browser()
-    if path is None:
-        pytest.skip("no Chromium is installed")
+    path = require_browser()
     a = film(tmp_path / "a.mkv", frames=30, name="bigbuckbunny")
     b = film(tmp_path / "<b & c>.mkv", frames=29, name="bigbuckbunny", crf=38)
     page = tmp_path / "page.html"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.browser import FLAWS, Browser, find_browser, open_browser
+from helpers.browser import FLAWS, Browser, open_browser, require_browser
 from helpers.media import (
     VFR_PTS,
     read_counter,
@@ -183,9 +183,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Browser]:
-    path = find_browser()
-    if path is None:
-        pytest.skip("no Chromium is installed")
+    path = require_browser()
     with open_browser(path, folder=tmp_path) as found:
         yield found
 

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from helpers.browser import FLAWS, find_browser, open_browser
+from helpers.browser import FLAWS, open_browser, require_browser
 from helpers.device_runs import gpu_plan, host_plan, runner_spec
 from helpers.gpu_faults import LockedGpu
 from helpers.kernel_double import FakeNetwork, HostKernels
@@ -344,9 +344,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_can_be_read_by_day_and_by_night(page: Path, width: int, tmp_path: Path) -> None:
-    path = find_browser()
-    if path is None:
-        pytest.skip("no Chromium is installed")
+    path = require_browser()
     with open_browser(path, folder=tmp_path) as browser:
         for is_dark in (False, True):
             browser.open(page, width=width, is_dark=is_dark)

@@ -66,22 +66,22 @@ def imports_of(tree: ast.AST) -> list[tuple[str, int]]:
     return found
 
 
-@pytest.fixture(params=MODULES, ids=identifier)
-def module(request: pytest.FixtureRequest) -> tuple[str, ast.Module]:
-    path: Path = request.param
-    return identifier(path), ast.parse(path.read_text())
+@pytest.fixture(scope="module")
+def trees() -> dict[str, ast.Module]:
+    """Every module of the packages, parsed, by its path."""
+    return {identifier(path): ast.parse(path.read_text()) for path in MODULES}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=identifier)
-def test_a_module_fits_in_the_head(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 500
-    assert path.name not in BANNED_FILE_NAMES
+def test_a_module_fits_in_the_head() -> None:
+    assert not [identifier(path) for path in SOURCES if len(path.read_text().splitlines()) > 500]
+    assert not [identifier(path) for path in SOURCES if path.name in BANNED_FILE_NAMES]
 
 
-def test_dependencies_point_one_way(module: tuple[str, ast.Module]) -> None:
-    name, tree = module
-    banned = {"tools", "tests"} | ({"pipeline"} if name.startswith("engines/") else set())
-    assert not [(target, line) for target, line in imports_of(tree) if target.split(".")[0] in banned]
+def test_dependencies_point_one_way(trees: dict[str, ast.Module]) -> None:
+    for name, tree in trees.items():
+        banned = {"tools", "tests"} | ({"pipeline"} if name.startswith("engines/") else set())
+        wrong = [(target, line) for target, line in imports_of(tree) if target.split(".")[0] in banned]
+        assert not wrong, f"{name} imports {wrong}"
 
 
 def test_stages_know_neither_threads_nor_channels() -> None:
@@ -93,8 +93,7 @@ def test_stages_know_neither_threads_nor_channels() -> None:
     }
 
 
-def test_threads_live_in_the_runtime_alone(module: tuple[str, ast.Module]) -> None:
-    name, tree = module
+def test_threads_live_in_the_runtime_alone(trees: dict[str, ast.Module]) -> None:
     allowed = {
         "pipeline/graph/runtime.py",
         "pipeline/graph/channel.py",
@@ -104,14 +103,14 @@ def test_threads_live_in_the_runtime_alone(module: tuple[str, ast.Module]) -> No
         "pipeline/graph/watch.py",
         "engines/trt/progress.py",  # a lock: TensorRT reports progress from threads of its own
     }
-    users = {"threading", "queue", "concurrent.futures", "multiprocessing"} & {target for target, _ in imports_of(tree)}
-    assert not users or name in allowed
+    banned = {"threading", "queue", "concurrent.futures", "multiprocessing"}
+    users = {name for name, tree in trees.items() if banned & {target for target, _ in imports_of(tree)}}
+    assert users <= allowed
 
 
-def test_exceptions_are_caught_by_name(module: tuple[str, ast.Module]) -> None:
-    name, tree = module
+def test_exceptions_are_caught_by_name(trees: dict[str, ast.Module]) -> None:
     allowed = {"pipeline/graph/runtime.py", "pipeline/cli.py", "engines/cli.py"}
-    for node in ast.walk(tree):
+    for name, node in ((name, node) for name, tree in trees.items() for node in ast.walk(tree)):
         if isinstance(node, ast.ExceptHandler):
             assert node.type is not None, f"bare except at {name}:{node.lineno}"
             caught = ast.unparse(node.type)
@@ -120,15 +119,17 @@ def test_exceptions_are_caught_by_name(module: tuple[str, ast.Module]) -> None:
                 assert reraises or name in allowed, f"{caught} swallowed at {name}:{node.lineno}"
 
 
-def test_names_say_what_a_thing_is(module: tuple[str, ast.Module]) -> None:
-    _, tree = module
-    names = [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)]
-    assert not [name for name in names if any(word in name for word in BANNED_WORDS)]
+def test_names_say_what_a_thing_is(trees: dict[str, ast.Module]) -> None:
+    for module, tree in trees.items():
+        names = [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+        wrong = [name for name in names if any(word in name for word in BANNED_WORDS)]
+        assert not wrong, f"{module} names {wrong}"
 
 
-def test_nothing_is_changed_through_global(module: tuple[str, ast.Module]) -> None:
-    _, tree = module
-    assert not [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Global)]
+def test_nothing_is_changed_through_global(trees: dict[str, ast.Module]) -> None:
+    for module, tree in trees.items():
+        lines = [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Global)]
+        assert not lines, f"global in {module}:{lines}"
 
 
 def test_importing_the_packages_loads_no_heavy_library() -> None:
