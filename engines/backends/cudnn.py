@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from engines.backend import BackendChoice, PrecisionRequest, RunnerRequest
 from engines.cache.store import default_cache_dir
-from engines.cudnn.calibrating import HINT, calibrate
+from engines.cudnn.calibrating import HINT, Calibration, calibrate
 from engines.cudnn.canary import measure_canary
 from engines.cudnn.choices import ChoiceKey, ChoiceStore
 from engines.cudnn.choosing import MOST_PLANS
@@ -21,7 +21,7 @@ from engines.cudnn.library import load_cudnn, words_of
 from engines.cudnn.plan import plan_network
 from engines.cudnn.session import CudnnSession
 from engines.cudnn.steps import Plan
-from engines.cudnn.support import check_supported
+from engines.cudnn.support import check_supported, trial_size
 from engines.errors import BackendUnavailable, InferenceFailed, UnsupportedModel, UnsupportedPrecision
 from engines.gpu import Device
 from engines.gpu.cuda import list_devices, open_device
@@ -109,16 +109,22 @@ class CudnnBackend:
         plan, store = self._prepare(request, device)
         if request.precision != "fp8":
             return self._open(request, device, plan=plan, store=store)
-        if store.calibration is None:
-            store.calibration = calibrate(request.network, output_scale=request.output_scale)
-            store.save()
-        calibration = store.calibration
+        calibration = self._calibrate(request, device)
         try:
             session = self._open(request, device, plan=calibration.narrow(plan), store=store, narrow=calibration.narrow)
         except InferenceFailed as exc:
             raise UnsupportedPrecision(f"fp8 cannot be used: {exc}", hint=HINT) from exc
         session.spec = replace(session.spec, notes=(*session.spec.notes, calibration.note))
         return session
+
+    def _calibrate(self, request: RunnerRequest, device: Device) -> Calibration:
+        """What of a network runs in fp8: found out once, whatever the size of its tiles."""
+        height, width = trial_size(request.model)
+        _, store = self._prepare(_trial_of(request, height=height, width=width), device)
+        if store.calibration is None:
+            store.calibration = calibrate(request.network, output_scale=request.output_scale)
+            store.save()
+        return store.calibration
 
     def _open(
         self,
@@ -132,7 +138,7 @@ class CudnnBackend:
         """Open a network after one tile of it was compared with float32; ``narrow``: applied to that tile's plan."""
 
         def open_trial(height: int, width: int) -> CudnnSession:
-            trial = replace(request, batch=1, height=height, width=width, io_dtype="float32", slots=1)
+            trial = _trial_of(request, height=height, width=width)
             small, choices = self._prepare(trial, device)
             return self._session(trial, device, plan=narrow(small), store=choices, is_trial=True)
 
@@ -194,6 +200,12 @@ class CudnnBackend:
         )
         folder: Path = (request.build.cache_dir or default_cache_dir()) / FOLDER
         return plan_network(read_graph(model)), ChoiceStore(folder, key)
+
+
+def _trial_of(request: RunnerRequest, *, height: int, width: int) -> RunnerRequest:
+    """The same network for one tile."""
+    batch = request.model.fixed_batch or 1
+    return replace(request, batch=batch, height=height, width=width, io_dtype="float32", slots=1)
 
 
 def _dotted(capability: tuple[int, int]) -> str:

@@ -87,7 +87,7 @@ class JoinedSteps:
 
         Args:
             store: What was found out before; what is found out now is added and saved.
-            fill: Puts numbers into all slices; called before anything is compared.
+            fill: Puts numbers into all slices; called before every comparison.
             constants: Brings what the plain kernel needs.
 
         Raises:
@@ -103,8 +103,8 @@ class JoinedSteps:
                 if kernel is None:
                     continue
                 if choice is None:
+                    fill()  # each time: what a wrong kernel left would make the next look wrong
                     if checker is None:
-                        fill()
                         checker = StepChecker(self._device, stream=self._stream)
                         closing.callback(checker.close)
                     choice = self._judge(join, kernel, checker=checker, constants=constants)

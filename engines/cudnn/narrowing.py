@@ -20,7 +20,7 @@ MULTIPLE: Final = 16
 
 HEADROOM: Final = 1.25
 """By how much a value may pass the largest that was seen before it is cut off. Cutting is what hurts: at half the
-largest value seen all three networks lose 5 to 12 dB; a factor of two more costs none a tenth of a decibel."""
+largest value seen the three networks lose 5 to 11 dB; a factor of two more costs none more than 0.1 dB."""
 
 
 def narrow_candidates(plan: Plan) -> tuple[frozenset[str], ...]:
