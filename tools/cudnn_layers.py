@@ -17,6 +17,7 @@ from typing import Any, Final
 from engines import find_model
 from engines.canary import random_weights
 from engines.cudnn.graph import read_graph
+from engines.cudnn.joins import find_joins
 from engines.cudnn.plan import plan_network
 from engines.cudnn.steps import ITEM_BYTES, ConvStep, FinishStep, PackStep, Plan, Slice, Step, reads, writes
 from engines.networks import GraphOptions
@@ -63,16 +64,23 @@ def table_row(plan: Plan, row: dict[str, Any], *, tflops: float, tbps: float) ->
 
     Args:
         plan: Of the network.
-        row: What was measured of one kind of step: ``step``, ``kernel``, ``count``, ``ms``, ``by``.
+        row: What was measured of one kind of step: ``step``, ``kernel``, ``count``, ``ms``, ``by``; of two that ran as
+            one, those of the later, and ``by`` ends with "joined".
         tflops: Ceiling of arithmetic.
         tbps: Ceiling of memory.
     """
     kind = row["kernel"] if isinstance(row["kernel"], str) else "ConvStep"
     step = next(one for one in plan.steps if one.name == row["step"] and type(one).__name__ == kind)
-    flop = plan.batch * step.flop_per_picture if isinstance(step, ConvStep) else 0
-    moved, seconds = bytes_of(plan, step), row["ms"] / 1e3
-    name = row["step"]
+    moved, name = bytes_of(plan, step), row["step"]
+    if row["by"].endswith("joined"):
+        join = next(one for one in find_joins(plan, is_half=False) if plan.steps[one.last] is step)
+        before, step = plan.steps[join.first], plan.steps[join.conv]
+        (between,) = writes(before)
+        moved += bytes_of(plan, before) - 2 * _slice_bytes(plan, between)
+        name += ", joined"
+    flop, seconds = 0, row["ms"] / 1e3
     if isinstance(step, ConvStep):
+        flop = plan.batch * step.flop_per_picture
         outputs, inputs = step.kernel.shape[:2]
         name += f", {inputs} -> {outputs}"
     cells = (
@@ -84,7 +92,7 @@ def table_row(plan: Plan, row: dict[str, Any], *, tflops: float, tbps: float) ->
         f"{flop / seconds / 1e12:.0f}" if flop else "",
         f"{flop / seconds / 1e12 / tflops:.0%}" if flop else "",
         f"{moved / seconds / 1e12 / tbps:.0%}",
-        "ours" if row["by"] in {"own", ""} else "cuDNN",
+        "ours" if row["by"].startswith("own") or not row["by"] else "cuDNN",
     )
     return f"| {' | '.join(cells)} |"
 

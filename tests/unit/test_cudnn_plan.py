@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 from helpers.plan_on_cpu import PlanOnCpu
 from helpers.quiet_networks import small_network
+from helpers.tool_modules import load_tool
 from onnx import TensorProto, helper, numpy_helper
 
 from engines import find_model
@@ -268,3 +269,23 @@ def test_an_unshuffle_as_a_strided_convolution_is_read():
     for fold in (False, True):
         plan = plan_network(graph, options=PlanOptions(fold_enlargements=fold))
         np.testing.assert_allclose(PlanOnCpu(plan, rounds=False).run(tiles), run_onnx(model, tiles), atol=1e-5)
+
+
+def test_the_table_of_layers_counts_what_a_joined_step_does_not_move():
+    """Not the enlarged picture, which is neither written nor read; the arithmetic stays."""
+    layers = load_tool("cudnn_layers")
+    network = small_network(find_model(X4PLUS), features=64, growth=32)
+    plan = plan_network(read_graph(onnx_of(network, precision="fp16", height=100, width=100)))
+    row = {"step": "conv_up1", "kernel": [64, 64, 3, 3], "count": 1, "ms": 1.0}
+
+    def cells(by):
+        line = layers.table_row(plan, row | {"by": by}, tflops=810.0, tbps=4.0)
+        return [cell.strip() for cell in line.split("|")[1:-1]]
+
+    flop, pixel_mb = 2 * 64 * 64 * 9 * 200 * 200, 64 * 2 * 200 * 200 / 1e6
+    alone, joined = cells("own"), cells("own, joined")
+    assert alone[0] == "conv_up1, 64 -> 64"
+    assert "joined" in joined[0]
+    assert alone[2] == joined[2] == f"{flop / 1e9:.0f}"
+    assert alone[3] == f"{2 * pixel_mb + 0.074:.0f}"
+    assert joined[3] == f"{1.25 * pixel_mb + 0.074:.0f}"
