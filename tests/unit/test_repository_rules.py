@@ -30,6 +30,7 @@ HEAVY = (
     "cudnn",
 )
 LOADED_WHEN_USED = {
+    "engines/cudnn/emulation.py",
     "pipeline/decode/deinterlacing.py",
     "pipeline/decode/field_scan.py",
     "pipeline/decode/film_pass.py",
