@@ -113,7 +113,7 @@ class Judge:
         rough = max(0.0, roughness(source.luma) - _ROUGH)
         rough_chroma = max(0.0, *(roughness(plane) - _ROUGH for plane in source.chroma))
         # where something else is, nothing was shifted
-        is_other = bool(rough) or figures.luma_db < self._floors.luma_db
+        is_other = figures.luma_db < self._floors.luma_db
         faults = (
             *(
                 f"it shows the frame {word} it (out of order, repeated or lost)"
@@ -126,7 +126,7 @@ class Judge:
                 if is_other
                 else self._shifted(chroma_slip, "its chroma is", limit_px=self._floors.chroma_slip_source_px)
             ),
-            *(() if rough or rough_chroma else _mistaken(fit)),
+            *_mistaken(fit),
             *self._below(figures, worst, rough=rough, rough_chroma=rough_chroma),
         )
         return figures, faults
