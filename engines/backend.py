@@ -10,7 +10,7 @@ from engines.networks import GraphOptions, Network
 from engines.runner import Runner
 from engines.spec import FloatType, ModelSpec, Precision, RunnerSpec
 
-PrecisionRequest = Literal["auto", "fp32", "fp16", "bf16"]
+PrecisionRequest = Literal["auto", "fp32", "fp16", "bf16", "fp8"]
 """``auto`` leaves the choice to the backend: the fastest precision that the device has natively."""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 Architecture = Literal["srvgg", "rrdb", "nearest", "onnx", "spandrel"]
-Precision = Literal["fp32", "fp16", "bf16"]
+Precision = Literal["fp32", "fp16", "bf16", "fp8"]
 FloatType = Literal["float32", "float16"]
 
 

@@ -80,7 +80,9 @@ def run_attempts(
                 on_begin(sum(segment.frame_count for segment in kept.values()))
                 begun_s = time.perf_counter()
                 film = upscale_film(plan, runner, terms, done=tuple(kept.values()))
-            notes = film.notes if setback is None else (*film.notes, _words(setback))
+            notes = (*runner.spec.notes, *film.notes)
+            if setback is not None:
+                notes = (*notes, _words(setback))
             return replace(film, graph_s=spent_s + film.graph_s, notes=notes)
         except (GraphFailed, EngineError, PipelineError, MemoryError) as exc:
             new = _set_back(exc, plan, before=setback, has_engine=runner is not None)

@@ -9,6 +9,7 @@ import os
 import platform
 import resource
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def probe_versions(*, ffmpeg: Path | None) -> dict[str, str | None]:
     return versions
 
 
+@cache
 def installed_version(distribution: str) -> str | None:
     """Version of an installed distribution; None if it is not installed. Imports nothing."""
     try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -202,7 +202,8 @@ def _assemble(work: KeptWork, film: UpscaledFilm, *, stop: StopToken, progress: 
         if form is not None:
             verified = verify_named_pictures(finished, form, is_single=is_single)
         else:
-            verified = _verify(finished, plan, film, stop=stop)
+            verified = verify_output(finished, Expected.of(plan, segments))
+        verified |= _compare_pictures(finished, plan, film, names=() if form is None else form.names, stop=stop)
     except VerificationFailed as exc:
         raise keep_failed(exc, finished, output=plan.output) from exc
     stop.raise_if_aborted()
@@ -216,18 +217,18 @@ def _assemble(work: KeptWork, film: UpscaledFilm, *, stop: StopToken, progress: 
     return verified
 
 
-def _verify(finished: Path, plan: JobPlan, film: UpscaledFilm, *, stop: StopToken) -> dict[str, Any]:
-    """Compare a result with what was promised, and its frames with the source's."""
-    segments, mode = film.segments, plan.config.output.verify
-    verified = verify_output(finished, Expected.of(plan, segments))
-    is_computed = plan.info.container == SYNTHETIC_CONTAINER
-    if mode == "off" or not (is_computed or plan.info.path.exists()):
-        return verified
+def _compare_pictures(
+    finished: Path, plan: JobPlan, film: UpscaledFilm, *, names: Sequence[str], stop: StopToken
+) -> dict[str, Any]:
+    """Compare a result's frames with the source's; ``names`` are those of its pictures, if it is made of such."""
+    segments, mode, info = film.segments, plan.config.output.verify, plan.info
+    if mode == "off" or not (info.container == SYNTHETIC_CONTAINER or info.pictures or info.path.exists()):
+        return {}
     from pipeline.verify.check import CheckTerms, check_pictures, require_pictures
 
     started_s = time.perf_counter()
     terms = CheckTerms(
-        source=plan.info,
+        source=info,
         model=plan.model.name,
         frame_count=film.frame_count,
         is_full=mode == "full",
@@ -235,10 +236,11 @@ def _verify(finished: Path, plan: JobPlan, film: UpscaledFilm, *, stop: StopToke
         deinterlacing=plan.deinterlacing,
         is_damaged=film.damage is not None or any(segment.complaint for segment in segments),
         threads=plan.config.decode.threads,
+        picture_names=names,
     )
-    check = check_pictures(finished, terms, tick=stop.raise_if_aborted)
-    pictures = require_pictures(check, path=plan.output, is_damaged=terms.is_damaged)
-    return {**verified, "pictures": pictures, "pictures_s": time.perf_counter() - started_s}
+    found = check_pictures(finished, terms, tick=stop.raise_if_aborted)
+    pictures = require_pictures(found, path=plan.output, is_damaged=terms.is_damaged)
+    return {"pictures": pictures, "pictures_s": time.perf_counter() - started_s}
 
 
 def _commit(finished: Path, output: Path, *, work: Path) -> None:

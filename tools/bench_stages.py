@@ -7,8 +7,9 @@ Everything happens in one process on the film of the config, cut or repeated to 
 (a computed film is computed so long), with the config's engine, tiles, lanes and encoder:
 
 engine    the engine alone on the film's own tiles, driven as in the run: the median of 24 calls (the mean where several
-          calls run side by side). Before the first and after every run, so that a machine that changes its speed
-          meanwhile does not change the share quoted.
+          calls run side by side); on a GPU after two seconds of work, by when it has the clock that it keeps. Before
+          the first and after every run, so that a machine that changes its speed meanwhile does not change the share
+          quoted.
 run       all stages, ``--repeat`` times, after a short run to warm up. ``fps`` is all frames over the time from the
           start of the stages to the last committed segment; ``steady`` is the rate at the encoder between 10 and 90 %
           of the frames, without filling and emptying, which a long film hardly notices. Each lane gets one segment,

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tools.profile_record import Recorded
+from tools.profile_samples import cores_busy
 from tools.profile_shares import pieces_of
 
 STAGES, GPU, COUNTERS = 1, 2, 3
@@ -100,17 +101,10 @@ def _counters(run: Recorded) -> Iterator[dict[str, Any]]:
             name = channel.name if is_single else f"{channel.name}[{lane}]"
             for time_s, depth in ((run.graph.started_s, 0), *channel.depths):
                 yield _counter(name, time_s, run, waiting=depth)
-    before = None
+    for time_s, cores in cores_busy(run.samples):
+        yield _counter("cores busy", time_s, run, cores=round(cores, 2))
     for sample in run.samples:
         yield _counter("host memory (MiB)", sample.time_s, run, resident=round(sample.rss_bytes / 2**20, 1))
-        if before is not None and sample.time_s > before.time_s:
-            cpu_s = sum(
-                reading.cpu_s - before.threads[number].cpu_s
-                for number, reading in sample.threads.items()
-                if number in before.threads
-            )
-            yield _counter("cores busy", sample.time_s, run, cores=round(cpu_s / (sample.time_s - before.time_s), 2))
-        before = sample
         if sample.gpu is not None:
             for field in type(sample.gpu).__dataclass_fields__:
                 value = getattr(sample.gpu, field)

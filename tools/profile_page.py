@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tools.profile_figures import Figures
 from tools.profile_record import Recorded
+from tools.profile_samples import cores_busy
 from tools.profile_shares import KINDS, pieces_of
 
 WIDTH = 1000
@@ -179,17 +180,11 @@ def use_plots(run: Recorded) -> list[Plot]:
     """Cores, memory and the GPU's own figures over time."""
     started_s, span_s = run.graph.started_s, run.graph.ended_s - run.graph.started_s
     series: dict[str, list[tuple[float, float]]] = {}
-    before = None
+    for time_s, cores in cores_busy(run.samples):
+        series.setdefault("cores busy", []).append(((time_s - started_s) / span_s, cores))
     for sample in run.samples:
         at = (sample.time_s - started_s) / span_s
         series.setdefault("host memory, MiB", []).append((at, sample.rss_bytes / 2**20))
-        if before is not None and sample.time_s > before.time_s:
-            cpu_s = sum(
-                reading.cpu_s - (before.threads[number].cpu_s if number in before.threads else 0.0)
-                for number, reading in sample.threads.items()
-            )
-            series.setdefault("cores busy", []).append((at, cpu_s / (sample.time_s - before.time_s)))
-        before = sample
         for name, field, unit in GPU_SERIES:
             value = None if sample.gpu is None else getattr(sample.gpu, field)
             if value is not None:

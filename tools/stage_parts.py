@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from itertools import islice, pairwise
+from itertools import cycle, islice, pairwise, takewhile
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,6 +32,9 @@ from pipeline.stages import DecodeSource, EncodeSink
 from pipeline.wiring import Wiring, make_stitcher, open_transforms, open_wiring, planned_decoder
 
 ENGINE_CALLS = 24
+ENGINE_LEAD_S = 2.0
+"""An H200 at its power limit had lowered its clock, and the engine's speed by 15 %, after a tenth of a second of work;
+a film is upscaled at the speed that lasts (call times in results/bench_stages-h200-cudnn-*.json)."""
 """Timed calls of the engine alone."""
 WARM_UP_CALLS = 4
 COST_FRAMES = 24
@@ -64,14 +67,19 @@ class FlowMeter:
         return (stop - start) / (stop_s - start_s) if stop - start >= STEADY_LEAST_FRAMES else None
 
 
-def measure_engine(plan: JobPlan, runner: Runner, *, calls: int = ENGINE_CALLS) -> EngineRate:
+def measure_engine(
+    plan: JobPlan, runner: Runner, *, calls: int = ENGINE_CALLS, lead_s: float | None = None
+) -> EngineRate:
     """How fast the engine is on the film's own tiles, where the plan has them, driven by the plan's own stage.
 
     Args:
         plan: The run.
         runner: Opened for it, idle.
-        calls: To time, after some to warm up.
+        calls: To time.
+        lead_s: How long it works before that, and some calls at least; None: `ENGINE_LEAD_S` on a GPU, 0 elsewhere.
     """
+    if lead_s is None:
+        lead_s = ENGINE_LEAD_S if runner.spec.takes_device_arrays else 0.0
     with open_transforms(replace(plan, lanes=1), runner) as transforms, ExitStack() as stack:
         source = DecodeSource(planned_decoder(plan, transforms=transforms))
         frames = stack.enter_context(closing(cast(Any, source.run())))
@@ -81,14 +89,19 @@ def measure_engine(plan: JobPlan, runner: Runner, *, calls: int = ENGINE_CALLS) 
                 batches.append(batch)
                 stack.callback(batch.release)
         together = plan.backend.streams
-        warm_up, drain = WARM_UP_CALLS * together, transforms.upscaler.lookahead
-        count = warm_up + calls + drain + 1
-        fed = (replace(batches[index % len(batches)], lease=None) for index in range(count))
         ends: list[float] = []
-        for result in transforms.upscaler.run(fed):
+
+        def is_enough() -> bool:
+            least = WARM_UP_CALLS * together + calls + 1
+            return len(ends) >= least and ends[-calls - 1] - ends[0] >= lead_s
+
+        fed = takewhile(lambda _: not is_enough(), cycle(batches))
+        drain = transforms.upscaler.lookahead
+        for result in transforms.upscaler.run(replace(batch, lease=None) for batch in fed):
             ends.append(time.perf_counter())
             result.release()
-    call_s = tuple(stop - start for start, stop in pairwise(ends[warm_up : count - drain]))
+    while_fed = ends[: len(ends) - drain]
+    call_s = tuple(stop - start for start, stop in pairwise(while_fed[-calls - 1 :]))
     # calls that run side by side end in lumps, so that their median says nothing
     typical_s = statistics.median(call_s) if together == 1 else statistics.fmean(call_s)
     return EngineRate(fps=runner.spec.batch / typical_s / len(plan.grid.tiles), call_s=call_s)

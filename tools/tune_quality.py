@@ -23,7 +23,7 @@ from pipeline.probe import probe_media
 from pipeline.segments import SegmentWriter
 from tools.profile_replaced import Kept, keep_results
 
-PRECISIONS: tuple[Literal["fp32", "fp16", "bf16"], ...] = ("fp32", "fp16", "bf16")
+PRECISIONS: tuple[Literal["fp32", "fp16", "bf16", "fp8"], ...] = ("fp32", "fp16", "bf16", "fp8")
 """The first is what the others are compared with."""
 
 

@@ -56,6 +56,8 @@ class _Search:
         self._longest_s = 0.0
         self._is_cut_short = False
         self._dropped: dict[str, float] = {}
+        self._poor: dict[tuple[str, Value], str] = {}
+        """Steps that made a run clearly slower, and what limited it: while that is so, they are not tried again."""
         self._best = self._trial(())
 
     def run(self) -> Found:
@@ -137,10 +139,15 @@ class _Search:
     def _challenge(self, change: Mapping[str, Value]) -> bool:
         """Try the best settings with a change; whether these are the best now."""
         rival = self._trial(self._changed(change))
+        limit = self._best.whole[-1].limit
+        if any(self._poor.get(step) == limit for step in change.items()) and len(change) == 1:
+            return False
         if rival.runs or not self._can_afford(share=SEARCH_SHARE):
             return False
         run = self._measure(rival, rival_fps=self._best.fps)
         gain = run.fps / self._best.fps - 1
+        if not run.refusal and gain < -SURE_GAIN and len(change) == 1:
+            self._poor.update(dict.fromkeys(change.items(), limit))
         if not run.is_whole or gain <= LEAST_GAIN:
             return False
         if gain <= max(SURE_GAIN, 3 * (run.error + self._best.whole[-1].error)):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from engines.backend import BackendChoice, PrecisionRequest, RunnerRequest
 from engines.cache.store import default_cache_dir
+from engines.cudnn.calibrating import HINT, Calibration, calibrate
 from engines.cudnn.canary import measure_canary
 from engines.cudnn.choices import ChoiceKey, ChoiceStore
 from engines.cudnn.choosing import MOST_PLANS
@@ -19,13 +21,13 @@ from engines.cudnn.library import load_cudnn, words_of
 from engines.cudnn.plan import plan_network
 from engines.cudnn.session import CudnnSession
 from engines.cudnn.steps import Plan
-from engines.cudnn.support import check_supported
-from engines.errors import BackendUnavailable, UnsupportedModel, UnsupportedPrecision
+from engines.cudnn.support import check_supported, trial_size
+from engines.errors import BackendUnavailable, InferenceFailed, UnsupportedModel, UnsupportedPrecision
 from engines.gpu import Device
 from engines.gpu.cuda import list_devices, open_device
 from engines.gpu.naming import find_gpu
 from engines.networks import GraphOptions
-from engines.spec import ModelSpec
+from engines.spec import ModelSpec, Precision
 
 logger = logging.getLogger(__name__)
 
@@ -36,12 +38,15 @@ LEAST_CAPABILITY: Final = (8, 0)
 """cuDNN fuses convolutions with what follows them for tensors of float16 in NHWC from Ampere on. Source: cuDNN
 developer guide, "Runtime Fusion Engines"."""
 
+FP8_FROM: Final = (8, 9)
+"""The first with tensor cores for e4m3. Source: CUDA C++ Programming Guide, table of compute capabilities."""
+
 FOLDER: Final = "cudnn"
 """Of what was found out about kernels, in the folder of compiled engines."""
 
 
 class CudnnBackend:
-    """Runs a network's ONNX graph with cuDNN's fused kernels and our own, in fp16 with sums in fp32."""
+    """Runs a network's ONNX graph with cuDNN's fused kernels and our own: fp16, or fp8 in part; sums in fp32."""
 
     name: Final = "cudnn"
 
@@ -49,7 +54,7 @@ class CudnnBackend:
         self._cudnn: Any = load_cudnn()
 
     def choose(self, *, model: ModelSpec, precision: PrecisionRequest, device: str = "auto") -> BackendChoice:
-        """See ``engines.backend.Backend``. ``auto`` is fp16, which is all that it has."""
+        """See ``engines.backend.Backend``. ``auto`` is fp16."""
         if model.architecture == "nearest":
             raise UnsupportedModel(
                 f"backend cudnn cannot run {model.name}: it is no network", hint="use backend resize"
@@ -62,22 +67,28 @@ class CudnnBackend:
                 missing=f"compute capability {_dotted(LEAST_CAPABILITY)}",
                 hint="choose backend auto or torch",
             )
-        if precision not in {"auto", "fp16"}:
+        if precision not in {"auto", "fp16", "fp8"}:
             raise UnsupportedPrecision(
-                f"backend cudnn computes in fp16, not in {precision}", hint="choose precision auto or fp16"
+                f"backend cudnn computes in fp16 or fp8, not in {precision}", hint="choose precision auto or fp16"
+            )
+        chosen: Precision = "fp8" if precision == "fp8" else "fp16"
+        if chosen == "fp8" and gpu.compute_capability < FP8_FROM:
+            raise UnsupportedPrecision(
+                f"fp8 needs compute capability {_dotted(FP8_FROM)}; {gpu.name} has {_dotted(gpu.compute_capability)}",
+                hint="choose precision auto or fp16",
             )
         check_supported(model)
-        why = "its only precision" if precision == "auto" else "as the config says"
+        why = "its own precision" if precision == "auto" else "as the config says"
         version = words_of(int(self._cudnn.backend_version()))
         return BackendChoice(
             backend=self.name,
-            precision="fp16",
+            precision=chosen,
             device=gpu.name,
             device_id=f"cuda:{gpu.index}",
             slots=SLOTS,
             activation_share=0.0,
             device_memory_bytes=open_device(gpu.index).free_bytes(),
-            reason=f"cuDNN {version} runs {model.name} in fp16: {why}",
+            reason=f"cuDNN {version} runs {model.name} in {chosen}: {why}",
         )
 
     def open(self, request: RunnerRequest) -> CudnnSession:
@@ -91,16 +102,53 @@ class CudnnBackend:
             AccuracyFailed: The network computes something else than its source.
             OutOfDeviceMemory: The activations do not fit.
             InferenceFailed: Nothing runs one of its convolutions rightly.
+            UnsupportedPrecision: The same of one that would run in fp8.
+            AccuracyFailed: In fp8 it is worse than the limit.
         """
         device = open_device(int(request.device_id.rpartition(":")[2]))
         plan, store = self._prepare(request, device)
+        if request.precision != "fp8":
+            return self._open(request, device, plan=plan, store=store)
+        calibration = self._calibrate(request, device)
+        try:
+            session = self._open(request, device, plan=calibration.narrow(plan), store=store, narrow=calibration.narrow)
+        except InferenceFailed as exc:
+            raise UnsupportedPrecision(f"fp8 cannot be used: {exc}", hint=HINT) from exc
+        session.spec = replace(session.spec, notes=(*session.spec.notes, calibration.note))
+        return session
+
+    def _calibrate(self, request: RunnerRequest, device: Device) -> Calibration:
+        """What of a network runs in fp8: found out once, whatever the size of its tiles."""
+        height, width = trial_size(request.model)
+        _, store = self._prepare(_trial_of(request, height=height, width=width), device)
+        if store.calibration is None:
+            store.calibration = calibrate(request.network, output_scale=request.output_scale)
+            store.save()
+        return store.calibration
+
+    def _open(
+        self,
+        request: RunnerRequest,
+        device: Device,
+        *,
+        plan: Plan,
+        store: ChoiceStore,
+        narrow: Callable[[Plan], Plan] = lambda plan: plan,
+    ) -> CudnnSession:
+        """Open a network after one tile of it was compared with float32; ``narrow``: applied to that tile's plan."""
 
         def open_trial(height: int, width: int) -> CudnnSession:
-            trial = replace(request, batch=1, height=height, width=width, io_dtype="float32", slots=1)
+            trial = _trial_of(request, height=height, width=width)
             small, choices = self._prepare(trial, device)
-            return self._session(trial, device, plan=small, store=choices, is_trial=True)
+            return self._session(trial, device, plan=narrow(small), store=choices, is_trial=True)
 
-        note = measure_canary(request.network, output_scale=request.output_scale, store=store, open_session=open_trial)
+        note = measure_canary(
+            request.network,
+            output_scale=request.output_scale,
+            store=store,
+            open_session=open_trial,
+            precision=request.precision,
+        )
         session = self._session(request, device, plan=plan, store=store)
         if note:
             session.spec = replace(session.spec, notes=(*session.spec.notes, note))
@@ -148,9 +196,16 @@ class CudnnBackend:
             driver_version=device.driver_version,
             cudnn_version=int(self._cudnn.backend_version()),
             frontend_version=str(self._cudnn.__version__),
+            precision=request.precision,
         )
         folder: Path = (request.build.cache_dir or default_cache_dir()) / FOLDER
         return plan_network(read_graph(model)), ChoiceStore(folder, key)
+
+
+def _trial_of(request: RunnerRequest, *, height: int, width: int) -> RunnerRequest:
+    """The same network for one tile."""
+    batch = request.model.fixed_batch or 1
+    return replace(request, batch=batch, height=height, width=width, io_dtype="float32", slots=1)
 
 
 def _dotted(capability: tuple[int, int]) -> str:

@@ -75,9 +75,9 @@ class OnnxRuntimeBackend:
             raise UnsupportedModel(f"backend onnxruntime cannot run {model.name}: it is no network", hint="use resize")
         provider, number = _find_provider(device)
         on_cpu = provider == _CPU_PROVIDER
-        if precision == "bf16":
+        if precision in {"bf16", "fp8"}:
             raise UnsupportedPrecision(
-                f"onnxruntime has no bf16 convolution in {provider}", hint="choose precision auto, fp32 or fp16"
+                f"onnxruntime has no {precision} convolution in {provider}", hint="choose precision auto, fp32 or fp16"
             )
         chosen: Precision = ("fp32" if on_cpu else "fp16") if precision == "auto" else precision
         why = (

@@ -77,6 +77,10 @@ class TensorRtBackend:
             why = "the GPU's fastest precision"
         else:
             chosen, why = precision, "as the config says"
+        if chosen == "fp8":
+            raise UnsupportedPrecision(
+                f"backend {self.name} is given no ranges for fp8", hint="choose precision auto, or backend cudnn"
+            )
         if chosen == "bf16" and gpu.compute_capability < BF16_FROM:
             raise UnsupportedPrecision(
                 f"{gpu.name} (compute capability {_capability(gpu)}) does not compute in bf16",

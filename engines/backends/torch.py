@@ -196,6 +196,8 @@ def _choose_precision(precision: PrecisionRequest, *, device: torch.device) -> t
     Raises:
         UnsupportedPrecision: The device has no such arithmetic.
     """
+    if precision == "fp8":
+        raise UnsupportedPrecision("torch has no fp8 convolution", hint="choose precision auto, or backend cudnn")
     if device.type == "cpu":
         if precision == "fp16":
             raise UnsupportedPrecision(

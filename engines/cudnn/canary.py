@@ -14,6 +14,7 @@ from engines.cudnn.session import CudnnSession
 from engines.cudnn.support import trial_size
 from engines.errors import AccuracyFailed, BackendUnavailable
 from engines.networks import Network
+from engines.spec import Precision
 from engines.tiles import film_tiles
 from engines.verify import psnr_db, run_once
 
@@ -30,6 +31,7 @@ def measure_canary(
     output_scale: int,
     store: ChoiceStore,
     open_session: Callable[[int, int], CudnnSession],
+    precision: Precision = "fp16",
 ) -> str:
     """Compare the engine with the network that it stands for, once for each network, shape and GPU.
 
@@ -41,6 +43,7 @@ def measure_canary(
         output_scale: Enlargement.
         store: Says whether it was compared before, and is told; of the network at any shape.
         open_session: Opens it for one tile of (height, width).
+        precision: In which it computes; says how close it must come.
 
     Returns:
         Why it was not compared; empty if it was.
@@ -64,7 +67,7 @@ def measure_canary(
         wanted = box_average(network.run_reference(tiles), factor=spec.scale // output_scale)
     except BackendUnavailable as exc:
         return f"{spec.name} was not compared with float32: {exc}"
-    limit = ACCURACY_LIMITS["fp16"].psnr_film_db
+    limit = ACCURACY_LIMITS[precision].psnr_film_db
     quality = psnr_db(result, wanted) if np.isfinite(result).all() else -np.inf
     if not quality >= limit:
         raise AccuracyFailed(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engines.cudnn.compile import KernelSource, OwnKernel
-from engines.cudnn.fused import BIAS, FIRST_EXTRA, KERNEL, Place, place_of
+from engines.cudnn.fused import BIAS, DESCALE, FIRST_EXTRA, KERNEL, Place, place_of
 from engines.cudnn.steps import Activate, AddStored, ConvStep, Multiply, Plan, Slice
 from engines.errors import UnsupportedModel
 from engines.gpu import Device, Stream
@@ -27,6 +27,13 @@ EDGE_SAMPLES = 1024
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 """Strides near this share of the whole spread evenly, however many are taken. Source: Weyl's equidistribution."""
+
+SHARE = 5e-5
+"""Of the sum of all products' sizes, what float32 may lose in adding them up."""
+
+FOLDED_SHARE = 3e-4
+"""The same where the kernel adds taps up beforehand. It and the plain one round different weights, by up to 2^-12 of
+each: of 256 equal products that is 2e-5 of their sizes in the mean square, a wrong tap 6e-2."""
 
 _MOST_OPERATIONS = 6
 _LEAKY, _PRELU, _MULTIPLY, _ADD_HALF, _ADD_FLOAT = 1, 2, 3, 4, 5
@@ -60,8 +67,30 @@ class CheckArguments(ctypes.Structure):
         *((name, ctypes.c_int) for name in ("batch", "height", "width")),
         *((name, ctypes.c_int) for name in ("source_height", "source_width", "inputs")),
         *((name, ctypes.c_int) for name in ("rows", "columns", "pad_top", "pad_left", "outputs")),
-        *((name, ctypes.c_int) for name in ("samples", "edge_samples", "unused")),
+        *((name, ctypes.c_int) for name in ("samples", "edge_samples")),
+        *((name, ctypes.c_int) for name in ("factor", "colours", "is_half")),
+        ("share", ctypes.c_float),
+        *((name, ctypes.c_uint64) for name in ("image", "picture")),
+        ("narrow_target", Spot),
+        ("descale", ctypes.c_uint64),
+        ("narrow_factor", ctypes.c_float),
+        ("unused", ctypes.c_int),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanarTarget:
+    """A planar picture that a kernel makes of a step's result."""
+
+    image: int
+    """Address of the planar input that is added to every pixel of the picture; 0 if none is."""
+    picture: int
+    """Address of the result."""
+    factor: int
+    """Of the pixel shuffle."""
+    colours: int
+    is_half: bool
+    """Whether both are float16; otherwise float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +131,8 @@ class StepChecker:
         run: Callable[[], object],
         address: Callable[[Slice], int],
         constants: Mapping[int, int],
+        planar: PlanarTarget | None = None,
+        share: float = SHARE,
     ) -> Verdict:
         """Run a kernel once and compare what it stored.
 
@@ -111,11 +142,21 @@ class StepChecker:
             run: Enqueues the kernel.
             address: Gives the device address of a slice.
             constants: Addresses of ``fused.constants_of``.
+            planar: What the kernel writes instead of the step's target.
+            share: How far sums may be off, of the sum of their parts' sizes.
 
         Raises:
             InferenceFailed: The GPU failed.
         """
-        arguments = check_arguments(plan, step, address=address, constants=constants, verdict=self._verdict.pointer)
+        arguments = check_arguments(
+            plan,
+            step,
+            address=address,
+            constants=constants,
+            verdict=self._verdict.pointer,
+            planar=planar,
+            share=share,
+        )
         blocks = (-(-arguments.samples * arguments.outputs // THREADS), 1, 1)
         result = np.zeros(2, np.uint32)
         self._stream.upload(result, self._verdict.pointer)
@@ -134,7 +175,14 @@ class StepChecker:
 
 
 def check_arguments(
-    plan: Plan, step: ConvStep, *, address: Callable[[Slice], int], constants: Mapping[int, int], verdict: int
+    plan: Plan,
+    step: ConvStep,
+    *,
+    address: Callable[[Slice], int],
+    constants: Mapping[int, int],
+    verdict: int,
+    planar: PlanarTarget | None = None,
+    share: float = SHARE,
 ) -> CheckArguments:
     """Describe a step to ``check.cu``.
 
@@ -170,9 +218,17 @@ def check_arguments(
         outputs=outputs,
         samples=edge_samples + min(SAMPLES - EDGE_SAMPLES, pixels),
         edge_samples=edge_samples,
+        share=share,
     )
-    for name, part in (("target", step.target), ("wide_target", step.wide_target)):
-        if part is not None:
+    if planar is not None:
+        arguments.image, arguments.picture = planar.image, planar.picture
+        arguments.factor, arguments.colours, arguments.is_half = planar.factor, planar.colours, int(planar.is_half)
+    if step.descale is not None:
+        arguments.descale = constants[DESCALE]
+    arguments.narrow_factor = 1 / step.narrow_scale
+    targets = (("target", step.target), ("wide_target", step.wide_target), ("narrow_target", step.narrow_target))
+    for name, part in targets:
+        if part is not None and planar is None:
             setattr(arguments, name, _spot(place_of(plan, part), address(part)))
     for position, one in enumerate(step.epilogue):
         operation = arguments.operations[position]

@@ -11,14 +11,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from engines.atomic import write_atomic
+from engines.cudnn.calibrating import Calibration
 from engines.cudnn.fused import FusedSignature
+from engines.cudnn.joins import JoinSignature
 
 logger = logging.getLogger(__name__)
 
 OWN_ENGINE: Final = -1
 """In place of the number of cuDNN's engine: a kernel of ours."""
 
-_SCHEMA = 2
+NOT_JOINED: Final = -2
+"""The same for two steps that a joined kernel of ours does not run rightly."""
+
+_SCHEMA = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +42,8 @@ class ChoiceKey:
     """91900 is 9.19.0."""
     frontend_version: str
     """Of cudnn-frontend."""
+    precision: str = "fp16"
+    """In which the network computes."""
 
     @property
     def digest(self) -> str:
@@ -88,27 +95,30 @@ class ChoiceStore:
         self._choices: dict[str, Choice] = {}
         self.psnr_db: float | None = None
         """How close the network came to float32 when it was compared with it; None if it never was."""
+        self.calibration: Calibration | None = None
+        """What of it runs in float8; None in any other precision, and if that was not found out yet."""
         try:
             self._read(self._path.read_bytes())
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
             self._choices = {}
-            self.psnr_db = None
+            self.psnr_db = self.calibration = None
             logger.warning("%s is damaged and will be made again: %s", self._path, exc)
 
-    def find(self, signature: FusedSignature) -> Choice | None:
+    def find(self, signature: FusedSignature | JoinSignature) -> Choice | None:
         """What was chosen for a signature."""
         return self._choices.get(digest_of(signature))
 
-    def add(self, signature: FusedSignature, choice: Choice) -> None:
+    def add(self, signature: FusedSignature | JoinSignature, choice: Choice) -> None:
         """Remember a choice until `save`."""
         self._choices[digest_of(signature)] = choice
 
     def save(self) -> None:
         """Write all; a folder that cannot be written costs the next start its time, not this one its run."""
         choices = {name: asdict(one) for name, one in sorted(self._choices.items())}
-        content = _plain({"choices": choices, "psnr_db": self.psnr_db})
+        calibration = None if self.calibration is None else asdict(self.calibration)
+        content = _plain({"choices": choices, "psnr_db": self.psnr_db, "calibration": calibration})
         sealed = json.dumps({"sha256": _checksum(content), "content": content}, indent=1)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,9 +141,17 @@ class ChoiceStore:
             for name, one in content["choices"].items()
         }
         self.psnr_db = None if content["psnr_db"] is None else float(content["psnr_db"])
+        found = content["calibration"]
+        if found is not None:
+            self.calibration = Calibration(
+                names=tuple(map(str, found["names"])),
+                convolutions=int(found["convolutions"]),
+                peaks=tuple((str(name), float(peak)) for name, peak in found["peaks"]),
+                psnr_db=float(found["psnr_db"]),
+            )
 
 
-def digest_of(signature: FusedSignature) -> str:
+def digest_of(signature: FusedSignature | JoinSignature) -> str:
     """Name of a signature in a file."""
     return hashlib.sha256(json.dumps(asdict(signature), sort_keys=True).encode()).hexdigest()[:32]
 

@@ -185,7 +185,7 @@ class _Search:
     ) -> None:
         """Time a kernel; if it would be the best, see whether it is right."""
         best = self.best.choice.milliseconds if self.best is not None else None
-        milliseconds = _time(run, device=self._trial.device, stream=self._trial.stream, best=best)
+        milliseconds = time_runs(run, device=self._trial.device, stream=self._trial.stream, best=best)
         self.tried[name] = milliseconds
         if best is not None and milliseconds >= best:
             return
@@ -221,7 +221,7 @@ def _plans(trial: Trial, signature: FusedSignature, *, modes: tuple[Any, ...], s
             yield _Plan(graph=graph, index=index, name=name)
 
 
-def _time(run: Callable[[], object], *, device: Device, stream: Stream, best: float | None) -> float:
+def time_runs(run: Callable[[], object], *, device: Device, stream: Stream, best: float | None = None) -> float:
     """Median milliseconds of a run by the GPU's clock; of one run if that is much slower than the best."""
     run()
     first = _sample(run, runs=1, device=device, stream=stream)

@@ -13,9 +13,11 @@ import numpy as np
 from engines.cudnn.choices import ChoiceStore
 from engines.cudnn.choosing import MOST_PLANS
 from engines.cudnn.ends import EndKernels
+from engines.cudnn.hopper_steps import HOPPER
+from engines.cudnn.joins import Join, find_joins
 from engines.cudnn.kernels import StepKernels
 from engines.cudnn.memory import plan_memory
-from engines.cudnn.steps import ITEM_BYTES, ConvStep, EnlargeStep, FinishStep, PackStep, Plan, Slice
+from engines.cudnn.steps import ITEM_BYTES, EnlargeStep, FinishStep, PackStep, Plan, Slice
 from engines.errors import InferenceFailed
 from engines.gpu import Device, Graph, Stream
 
@@ -66,7 +68,10 @@ class CudnnNetwork:
             self._handle = cudnn.create_handle()
             self._closing.callback(cudnn.destroy_handle, self._handle)
             cudnn.set_stream(self._handle, stream.handle)
-            self._memory = plan_memory(plan)
+            joins: tuple[Join, ...] = ()
+            if uses_own and device.compute_capability == HOPPER:
+                joins = find_joins(plan, is_half=io_dtype == "float16")
+            self._memory = plan_memory(plan, joins=joins)
             self._block = device.allocate(self._memory.bytes)
             self._closing.callback(self._block.close)
             self._ends = EndKernels(device, io_dtype=io_dtype)
@@ -83,6 +88,9 @@ class CudnnNetwork:
                 uses_own=uses_own,
                 most_plans=most_plans,
                 fill=self._fill_with_noise,
+                ends=self._ends,
+                joins=joins,
+                io_dtype=io_dtype,
             )
             """What runs the convolutions."""
             self._closing.callback(self.kernels.close)
@@ -129,14 +137,14 @@ class CudnnNetwork:
             InferenceFailed: The GPU or cuDNN failed.
         """
         step = self.plan.steps[index]
-        if isinstance(step, ConvStep):
-            self.kernels.launch(index, stream=stream)
+        if self.kernels.runs(index):
+            self.kernels.launch(index, stream=stream, image=image, picture=picture)
         elif isinstance(step, PackStep):
             self._ends.pack(self.plan, step, image=image, target=self.address(step.target), stream=stream)
         elif isinstance(step, EnlargeStep):
             source, target = self.address(step.source), self.address(step.target)
             self._ends.enlarge(self.plan, step, source=source, target=target, stream=stream)
-        else:
+        elif isinstance(step, FinishStep):
             source = self.address(step.source)
             self._ends.finish(self.plan, step, source=source, image=image, picture=picture, stream=stream)
 
@@ -182,7 +190,11 @@ class CudnnNetwork:
 
     def _fill_with_noise(self) -> None:
         """Numbers like those of a picture: a GPU runs zeros faster than what it will really be given."""
-        noise = np.random.default_rng(0).normal(0, 0.2, _NOISE_BYTES // 2).astype(np.float16).view(np.uint8)
-        for start in range(0, self._block.bytes, noise.nbytes):
-            self._stream.upload(noise[: self._block.bytes - start], self._block.pointer + start)
+        noise = np.random.default_rng(0).normal(0, 0.2, _NOISE_BYTES // 2).astype(np.float16).view(np.uint16)
+        noise = (noise & 0xFFFE).view(np.uint8)  # read as float8, no byte of it is NaN
+        first, whole = min(noise.nbytes, self._block.bytes), self._block.bytes
+        self._stream.upload(noise[:first], self._block.pointer)
+        for start in range(first, whole, first):
+            count = min(first, whole - start)
+            self._stream.copy(self._block.pointer, self._block.pointer + start, bytes=count)
         self._stream.synchronize()

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.cudnn.e4m3 import bits_of_e4m3
 from engines.cudnn.steps import Activate, AddStored, ConvStep, Multiply, Plan, Slice
 
-SOURCE, KERNEL, BIAS, TARGET, WIDE_TARGET = 1, 2, 3, 4, 5
+SOURCE, KERNEL, BIAS, TARGET, WIDE_TARGET, NARROW_TARGET, DESCALE, NARROW_FACTOR = range(1, 9)
 FIRST_EXTRA = 10
 """Numbers of the tensors in a graph; the epilogue's own follow, in order."""
 
@@ -40,6 +41,12 @@ class FusedSignature:
     """(``prelu``, 0, None), (``leaky``, slope, None), (``multiply``, 0, None) or (``add``, 0, place)."""
     target: Place | None
     wide_target: Place | None
+    narrow_target: Place | None = None
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it convolves float8."""
+        return self.source.dtype == "float8"
 
 
 def place_of(plan: Plan, part: Slice) -> Place:
@@ -73,15 +80,24 @@ def signature_of(plan: Plan, step: ConvStep) -> FusedSignature:
         epilogue=tuple(epilogue),
         target=place_of(plan, step.target) if step.target else None,
         wide_target=place_of(plan, step.wide_target) if step.wide_target else None,
+        narrow_target=place_of(plan, step.narrow_target) if step.narrow_target else None,
     )
 
 
 def constants_of(step: ConvStep) -> dict[int, NDArray[Any]]:
-    """The arrays that a step's graph reads, by tensor number: its kernel as (K, R, S, C) float16, all else float32."""
+    """The arrays that a step's graph reads, by tensor number.
+
+    The kernel is (K, R, S, C) of float16, or of bytes of e4m3; all else is float32.
+    """
+    kernel = np.ascontiguousarray(step.kernel.transpose(0, 2, 3, 1))
     found: dict[int, NDArray[Any]] = {
-        KERNEL: np.ascontiguousarray(step.kernel.transpose(0, 2, 3, 1), dtype=np.float16),
+        KERNEL: kernel.astype(np.float16) if step.descale is None else bits_of_e4m3(kernel),
         BIAS: step.bias.astype(np.float32),
     }
+    if step.descale is not None:
+        found[DESCALE] = step.descale.astype(np.float32)
+    if step.narrow_target is not None:
+        found[NARROW_FACTOR] = np.full(1, 1 / step.narrow_scale, np.float32)
     number = FIRST_EXTRA
     for one in step.epilogue:
         if isinstance(one, Activate) and one.slopes.size > 1:
@@ -100,6 +116,8 @@ def stored_operands(step: ConvStep) -> dict[int, Slice]:
         found[TARGET] = step.target
     if step.wide_target is not None:
         found[WIDE_TARGET] = step.wide_target
+    if step.narrow_target is not None:
+        found[NARROW_TARGET] = step.narrow_target
     for position, one in enumerate(step.epilogue):
         if isinstance(one, AddStored):
             found[FIRST_EXTRA + 2 * position] = one.value
@@ -115,7 +133,7 @@ def build_fused_graph(cudnn: Any, signature: FusedSignature, *, handle: Any) -> 
         handle: Of ``cudnn.create_handle``.
     """
     half, single = cudnn.data_type.HALF, cudnn.data_type.FLOAT
-    types = {"float16": half, "float32": single}
+    types = {"float8": cudnn.data_type.FP8_E4M3, "float16": half, "float32": single}
     graph = cudnn.pygraph(io_data_type=half, intermediate_data_type=single, compute_data_type=single, handle=handle)
 
     def stored(place: Place, number: int, name: str) -> Any:
@@ -134,7 +152,7 @@ def build_fused_graph(cudnn: Any, signature: FusedSignature, *, handle: Any) -> 
         name="kernel",
         dim=[outputs, inputs, rows, columns],
         stride=[rows * columns * inputs, 1, columns * inputs, inputs],
-        data_type=half,
+        data_type=types[signature.source.dtype],
         uid=KERNEL,
     )
     value = graph.conv_fprop(
@@ -147,6 +165,8 @@ def build_fused_graph(cudnn: Any, signature: FusedSignature, *, handle: Any) -> 
         compute_data_type=single,
         name="convolution",
     )
+    if signature.is_narrow:
+        value = graph.mul(a=value, b=per_channel(DESCALE, "descale"), name="descaled")
     value = graph.add(a=value, b=per_channel(BIAS, "bias"), name="add_bias")
     number = FIRST_EXTRA
     for kind, slope, place in signature.epilogue:
@@ -164,12 +184,21 @@ def build_fused_graph(cudnn: Any, signature: FusedSignature, *, handle: Any) -> 
                 assert place is not None
                 value = graph.add(a=value, b=stored(place, number, f"stored_{number}"), name=f"add_{number}")
         number += 2
-    for place, uid in ((signature.wide_target, WIDE_TARGET), (signature.target, TARGET)):
+    is_given = False
+    targets = (
+        (signature.wide_target, WIDE_TARGET),
+        (signature.target, TARGET),
+        (signature.narrow_target, NARROW_TARGET),
+    )
+    for place, uid in targets:
         if place is None:
             continue
         result = value
-        if uid == TARGET and signature.wide_target is not None:
+        if uid == NARROW_TARGET:
+            result = graph.mul(a=value, b=per_channel(NARROW_FACTOR, "narrow_factor", 1), name="narrowed")
+        elif is_given:
             result = graph.identity(input=value, name="narrow")
+        is_given = True
         result.set_output(True).set_data_type(types[place.dtype]).set_uid(uid)
         result.set_dim(list(place.dims)).set_stride(list(place.strides))
     return graph

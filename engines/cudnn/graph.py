@@ -28,6 +28,7 @@ from engines.cudnn.layers import (
 from engines.cudnn.nodes import (
     HINT,
     attributes_of,
+    constant_of,
     convolution_step,
     input_of,
     repetition_factor,
@@ -35,6 +36,7 @@ from engines.cudnn.nodes import (
     unsupported,
 )
 from engines.cudnn.views import View, split_view
+from engines.cudnn.widths import WideValues
 from engines.errors import UnsupportedModel, UnsupportedShape
 
 if TYPE_CHECKING:
@@ -67,11 +69,9 @@ class _Reader:
         self._constants: dict[str, NDArray[Any]] = {
             tensor.name: np.asarray(numpy_helper.to_array(tensor)) for tensor in model.graph.initializer
         }
-        self._to_array = numpy_helper.to_array
         self._values: dict[str, _Value] = {}
         self._layers: list[Layer] = []
-        self._wide: set[str] = set()
-        self._has_narrow_weights = any(array.dtype == np.float16 for array in self._constants.values())
+        self._wide = WideValues(self._constants.values())
         self._readers: dict[str, Callable[[Any], _Value]] = {
             "Add": self._add,
             "Cast": self._cast,
@@ -93,14 +93,14 @@ class _Reader:
         batch = self._read_image()
         for node in self._graph.node:
             if node.op_type == "Constant":
-                self._read_constant(node)
+                self._constants[node.output[0]] = constant_of(node)
                 continue
             reader = self._readers.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
             if reader is None:
                 raise unsupported(node, "this operator")
             value = reader(node)
             self._values[node.output[0]] = value
-            self._follow_type(node)
+            self._wide.follow(node)
         if len(self._graph.output) != 1:
             raise UnsupportedModel(f"the graph has {len(self._graph.output)} outputs instead of one", hint=HINT)
         output = self._values.get(self._graph.output[0].name)
@@ -112,23 +112,6 @@ class _Reader:
         name, (batch, channels, height, width) = input_of(self._graph, constants=self._constants)
         self._values[name] = self._append(ImageLayer(name=name, channels=channels, height=height, width=width))
         return batch
-
-    def _read_constant(self, node: Any) -> None:
-        value = attributes_of(node).get("value")
-        if value is None:
-            raise unsupported(node, "a constant that is no tensor")
-        self._constants[node.output[0]] = np.asarray(self._to_array(value))
-
-    def _follow_type(self, node: Any) -> None:
-        """Remember which values the graph holds in float32 although its weights are float16."""
-        from onnx import TensorProto
-
-        if node.op_type == "Cast":
-            is_wide = attributes_of(node)["to"] == TensorProto.FLOAT
-        else:
-            is_wide = any(name in self._wide for name in node.input)
-        if is_wide and self._has_narrow_weights:
-            self._wide.add(node.output[0])
 
     def _append(self, layer: Layer) -> int:
         self._layers.append(layer)
@@ -200,7 +183,7 @@ class _Reader:
 
     def _add(self, node: Any) -> _Value:
         left, right = self._value(node, 0), self._value(node, 1)
-        is_wide = self._has_narrow_weights and all(name in self._wide for name in node.input)
+        is_wide = self._wide.hold_all(node.input)
         if isinstance(left, View) and isinstance(right, View):
             by_kind = {view.kind: view for view in (left, right)}
             if set(by_kind) != {"space", "base"}:

@@ -29,6 +29,8 @@ def strip_kind(step: ConvStep) -> StripKind | None:
     """
     outputs, inputs, rows, columns = step.kernel.shape
     target, source = step.target, step.source
+    if step.descale is not None or step.narrow_target is not None:
+        return None
     if (rows, columns) != (3, 3) or target is None or step.wide_target is not None or outputs % 32:
         return None
     if target.step != 1 or source.step != 1 or (inputs % 16 and inputs != 8):
@@ -56,6 +58,7 @@ def finishing_kind(step: ConvStep, finish: FinishStep, *, is_half: bool) -> Stri
     """The kernel that also makes the planar picture of a step's result; None if there is none."""
     outputs, inputs, rows, columns = step.kernel.shape
     is_known = (rows, columns) == (3, 3) and inputs % 16 == 0 and (outputs, finish.factor) in {(8, 1), (48, 4)}
+    is_known = is_known and step.descale is None and step.narrow_target is None
     if not is_known or step.epilogue or step.wide_target is not None or finish.colours != _COLOURS:
         return None
     kind = StripKind(inputs=inputs, outputs=outputs, factor=finish.factor, has_base=finish.has_base, is_half=is_half)

@@ -9,15 +9,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from engines.cudnn.checking import StepChecker
 from engines.cudnn.choices import Choice, ChoiceStore
 from engines.cudnn.choosing import Chosen, FusedKernel, Trial, choose_kernel, refusals, restore_kernel
+from engines.cudnn.constants import StepConstants
+from engines.cudnn.ends import EndKernels
 from engines.cudnn.fused import FusedSignature, constants_of, signature_of, stored_operands
 from engines.cudnn.hopper_steps import HOPPER, OwnConvolutions, OwnStep
-from engines.cudnn.memory import ALIGNMENT_BYTES
+from engines.cudnn.joined import JoinedSteps
+from engines.cudnn.joins import Join
 from engines.cudnn.steps import ConvStep, Plan, Slice
 from engines.errors import InferenceFailed, run_error
 from engines.gpu import Device, DeviceBuffer, Stream
@@ -46,7 +46,10 @@ class StepKernels:
         address: Gives the device address of a slice.
         uses_own: Whether our own Hopper convolutions are tried for the steps that they can run.
         most_plans: Plans of cuDNN's that are tried for a kind of step.
-        fill: Puts numbers into all slices; called before anything is timed.
+        fill: Puts numbers into all slices; called before kernels are compared and timed.
+        ends: Runs enlargements that kernels are compared with.
+        joins: Pairs of steps that may run as one kernel of ours.
+        io_dtype: Type of the planar pictures.
 
     Raises:
         InferenceFailed: Nothing runs one of the steps rightly.
@@ -66,6 +69,9 @@ class StepKernels:
         uses_own: bool,
         most_plans: int,
         fill: Callable[[], object],
+        ends: EndKernels,
+        joins: tuple[Join, ...],
+        io_dtype: str,
     ) -> None:
         self.chosen: dict[int, Chosen] = {}
         """By the index of the step: what runs it, and what else was tried where that was found out now."""
@@ -79,16 +85,29 @@ class StepKernels:
         self._address = address
         self._most_plans = most_plans
         self._fill = fill
+        self._joined: JoinedSteps | None = None
         self._steps = {index: step for index, step in enumerate(plan.steps) if isinstance(step, ConvStep)}
         self._scratch: DeviceBuffer | None = None
         self._own_steps: dict[int, OwnStep] = {}
         self._convolutions: dict[int, _Convolution] = {}
         self._closing = ExitStack()
+        self._constants = StepConstants(device, stream=stream)
+        self._closing.callback(self._constants.close)
         try:
             self._hopper: OwnConvolutions | None = None
             if uses_own and device.compute_capability == HOPPER:
                 self._hopper = OwnConvolutions(device, stream=stream)
                 self._closing.callback(self._hopper.close)
+                self._joined = JoinedSteps(
+                    self._hopper,
+                    ends=ends,
+                    plan=plan,
+                    joins=joins,
+                    device=device,
+                    stream=stream,
+                    address=address,
+                    io_dtype=io_dtype,
+                )
             started = time.perf_counter()
             self._load(store)
             self.choosing_s = time.perf_counter() - started
@@ -101,12 +120,25 @@ class StepKernels:
         """Scratch memory that all steps share."""
         return self._scratch.bytes if self._scratch else 0
 
-    def launch(self, index: int, *, stream: Stream) -> None:
+    def runs(self, index: int) -> bool:
+        """Whether a step is run by `launch`: every convolution, and whatever is joined with one."""
+        return index in self._steps or (self._joined is not None and index in self._joined)
+
+    def launch(self, index: int, *, stream: Stream, image: int = 0, picture: int = 0) -> None:
         """Enqueue a step; cuDNN's handle must be set to that stream.
+
+        Args:
+            index: Of the step.
+            stream: Where.
+            image: Address of the planar input, for the last step.
+            picture: Address of the planar result, for the last step.
 
         Raises:
             InferenceFailed: The GPU or cuDNN failed.
         """
+        if self._joined is not None and index in self._joined:
+            self._joined.launch(index, stream=stream, image=image, picture=picture)
+            return
         if index in self._own_steps:
             self._own_steps[index].launch(stream)
             return
@@ -130,7 +162,10 @@ class StepKernels:
 
     def _load(self, store: ChoiceStore) -> None:
         """Find a kernel for every kind of step and bring all weights to the GPU."""
-        steps = self._steps
+        if self._joined is not None:
+            self._joined.load(store, fill=self._fill, constants=self._constants)
+            self.chosen |= {index: Chosen(choice=one, fused=None) for index, one in self._joined.choices.items()}
+        steps = {index: step for index, step in self._steps.items() if index not in self.chosen}
         kinds: dict[FusedSignature, list[int]] = {}
         for index, step in steps.items():
             kinds.setdefault(signature_of(self._plan, step), []).append(index)
@@ -141,11 +176,11 @@ class StepKernels:
         missing = [signature for signature, one in chosen.items() if one is None]
         if missing:
             logger.info("choosing among kernels for %d kinds of convolution on %s", len(missing), self._device.name)
-            self._fill()
             with ExitStack() as closing:
                 checker = StepChecker(self._device, stream=self._stream)
                 closing.callback(checker.close)
                 for signature in missing:
+                    self._fill()  # each time: what a kernel stored in one type may be read as another
                     chosen[signature] = self._choose(signature, kinds[signature][0], checker)
                     store.add(signature, chosen[signature].choice)  # type: ignore[union-attr]
             store.save()
@@ -154,7 +189,7 @@ class StepKernels:
             assert one is not None
             self.chosen |= dict.fromkeys(indices, one)
         fused = [index for index, one in self.chosen.items() if one.fused is not None]
-        constants, _ = self._upload([constants_of(steps[index]) for index in fused])
+        constants = self._constants.keep([constants_of(steps[index]) for index in fused])
         for index, addresses in zip(fused, constants, strict=True):
             kernel = self.chosen[index].fused
             assert kernel is not None
@@ -184,7 +219,7 @@ class StepKernels:
 
     def _choose(self, signature: FusedSignature, index: int, checker: StepChecker) -> Chosen:
         step = self._steps[index]
-        (constants,), weights = self._upload([constants_of(step)], keep=False)
+        constants, give_back = self._constants.lend(constants_of(step))
         own = self._own(index)
 
         def objection(run: Callable[[], object]) -> str:
@@ -208,7 +243,7 @@ class StepKernels:
             chosen = choose_kernel(trial, signature, name=step.name, own=own, most_plans=self._most_plans)
         finally:
             self._stream.synchronize()
-            weights.close()
+            give_back()
         if chosen.fused is None and own is not None:
             self._own_steps[index] = own
         logger.debug("%s: %s of %s", step.name, chosen.choice, chosen.tried)
@@ -235,30 +270,3 @@ class StepKernels:
                 self._scratch = None
             self._scratch = self._device.allocate(count)
         return self._scratch.pointer
-
-    def _upload(
-        self, constants: list[dict[int, NDArray[Any]]], *, keep: bool = True
-    ) -> tuple[list[dict[int, int]], DeviceBuffer]:
-        """Copy arrays into one buffer, which is the caller's if it is not to be kept until the end."""
-        offset = 0
-        places: list[dict[int, int]] = []
-        for arrays in constants:
-            place = {}
-            for number, array in arrays.items():
-                place[number] = offset
-                offset += -(-array.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
-            places.append(place)
-        block = np.zeros(max(offset, 1), np.uint8)
-        for arrays, place in zip(constants, places, strict=True):
-            for number, array in arrays.items():
-                block[place[number] : place[number] + array.nbytes] = array.reshape(-1).view(np.uint8)
-        buffer = self._allocate(block.nbytes, keep=keep)
-        self._stream.upload(block, buffer.pointer)
-        self._stream.synchronize()
-        return [{number: buffer.pointer + at for number, at in place.items()} for place in places], buffer
-
-    def _allocate(self, count: int, *, keep: bool = True) -> DeviceBuffer:
-        buffer = self._device.allocate(count)
-        if keep:
-            self._closing.callback(buffer.close)
-        return buffer

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from engines.cudnn.joins import Join
 from engines.cudnn.steps import Plan, reads, writes
 
 ALIGNMENT_BYTES = 256
@@ -22,20 +24,37 @@ class MemoryPlan:
     """What the buffers would take if none shared memory."""
 
 
-def lifetimes(plan: Plan) -> tuple[tuple[int, int], ...]:
-    """First step that writes each buffer, and one past the last step that touches it."""
+def lifetimes(plan: Plan, *, joins: Collection[Join] = ()) -> tuple[tuple[int, int], ...]:
+    """First step that writes each buffer, and one past the last step that touches it; equal where none does.
+
+    Args:
+        plan: The steps.
+        joins: Steps that may run as one in place of the later: what either reads is there until both have run.
+    """
     spans: dict[int, tuple[int, int]] = {}
     for index, step in enumerate(plan.steps):
         for part in (*reads(step), *writes(step)):
             first, _ = spans.get(part.buffer, (index, index))
             spans[part.buffer] = (first, index + 1)
-    return tuple(spans[index] for index in range(len(plan.buffers)))
+    for join in joins:
+        for part in reads(plan.steps[join.first]):
+            first, stop = spans[part.buffer]
+            spans[part.buffer] = (first, max(stop, join.last + 1))
+    return tuple(spans.get(index, (0, 0)) for index in range(len(plan.buffers)))
 
 
-def plan_memory(plan: Plan) -> MemoryPlan:
-    """Give every buffer a place: the largest first, each at the lowest offset that is free while it lives."""
-    spans = lifetimes(plan)
-    sizes = [_aligned(buffer.bytes(plan.batch)) for buffer in plan.buffers]
+def plan_memory(plan: Plan, *, joins: Collection[Join] = ()) -> MemoryPlan:
+    """Give every buffer a place: the largest first, each at the lowest offset that is free while it lives.
+
+    Args:
+        plan: The steps.
+        joins: Steps that may run as one.
+    """
+    spans = lifetimes(plan, joins=joins)
+    sizes = [
+        _aligned(buffer.bytes(plan.batch)) * (start < stop)
+        for buffer, (start, stop) in zip(plan.buffers, spans, strict=True)
+    ]
     offsets = [0] * len(sizes)
     placed: list[int] = []
     for index in sorted(range(len(sizes)), key=lambda one: (-sizes[one], one)):

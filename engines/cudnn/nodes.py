@@ -27,6 +27,20 @@ def unsupported(node: Any, what: str) -> UnsupportedModel:
     )
 
 
+def constant_of(node: Any) -> NDArray[Any]:
+    """The value of a ``Constant``.
+
+    Raises:
+        UnsupportedModel: It is no tensor.
+    """
+    from onnx import numpy_helper
+
+    value = attributes_of(node).get("value")
+    if value is None:
+        raise unsupported(node, "a constant that is no tensor")
+    return np.asarray(numpy_helper.to_array(value))
+
+
 def input_of(graph: Any, *, constants: Collection[str]) -> tuple[str, tuple[int, int, int, int]]:
     """Name and shape of a graph's one input.
 

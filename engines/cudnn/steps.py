@@ -19,7 +19,7 @@ CHANNEL_MULTIPLE = 8
 """Channels of every stored value: 16 bytes of float16, the widest access of a GPU's thread, and what cuDNN asks of
 tensors for its tensor-core kernels. Source: cuDNN developer guide, "Tensor Core Operations"."""
 
-ITEM_BYTES = {"float16": 2, "float32": 4}
+ITEM_BYTES = {"float8": 1, "float16": 2, "float32": 4}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +34,8 @@ class Buffer:
     """Pixels."""
     width: int
     """Pixels."""
-    dtype: Literal["float16", "float32"] = "float16"
-    """Type of its numbers."""
+    dtype: Literal["float8", "float16", "float32"] = "float16"
+    """Type of its numbers; float8 is e4m3."""
 
     def bytes(self, batch: int) -> int:
         """Length for ``batch`` pictures."""
@@ -122,6 +122,13 @@ class ConvStep:
     """Where the result goes in float16."""
     wide_target: Slice | None = None
     """Where it goes in float32."""
+    narrow_target: Slice | None = None
+    """Where it goes in float8."""
+    narrow_scale: float = 1.0
+    """What it is divided by there."""
+    descale: Array | None = None
+    """(outputs,): what the sums of a convolution of float8 are multiplied by; its kernel then holds numbers of e4m3.
+    None: it reads float16."""
     height: int
     """Rows that it computes."""
     width: int
@@ -191,5 +198,5 @@ def writes(step: Step) -> tuple[Slice, ...]:
     if isinstance(step, FinishStep):
         return ()
     if isinstance(step, ConvStep):
-        return tuple(one for one in (step.target, step.wide_target) if one is not None)
+        return tuple(one for one in (step.target, step.wide_target, step.narrow_target) if one is not None)
     return (step.target,)

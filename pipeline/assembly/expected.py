@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -66,6 +66,8 @@ class Expected:
     chapter_count: int = 0
     rotation_deg: int = 0
     is_mirrored: bool = False
+    segments: tuple[CommittedSegment, ...] = ()
+    """Whose coded pictures the film must have, byte for byte; empty: these are not compared."""
 
     @classmethod
     def of(cls, plan: JobPlan, segments: Sequence[CommittedSegment]) -> Expected:
@@ -79,7 +81,7 @@ class Expected:
             MediaError: The source cannot be read any more.
         """
         pts = tuple(time for segment in segments for time in segment.pts)
-        return expected_of_source(
+        expected = expected_of_source(
             plan.info,
             streams=plan.streams if plan.info.path.is_file() else None,
             encode=plan.encode,
@@ -87,6 +89,7 @@ class Expected:
             pts=pts,
             is_damaged=any(segment.complaint for segment in segments),
         )
+        return replace(expected, segments=tuple(segments))
 
 
 def expected_of_source(

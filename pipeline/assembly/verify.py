@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from pipeline.assembly.coded_pictures import CodedPictures
 from pipeline.assembly.compare_streams import (
     Difference,
     FoundStream,
@@ -81,6 +82,8 @@ class _Times:
     lasts: dict[int, Fraction]
     timeless: frozenset[int]
     """Streams with a packet that has no time."""
+    first_other: int | None
+    """The first coded picture that is not its segment's, in decoding order; None if there is none."""
 
 
 class _Comparison:
@@ -111,6 +114,8 @@ class _Comparison:
             yield Difference(what="packets without a time", found=f"in stream {min(times.timeless)}", promised="none")
             return
         yield from self._compare_times(times.pictures)
+        if times.first_other is not None:
+            yield Difference(what=f"coded picture {times.first_other}", found="another", promised="its segment's")
         if not times.pictures:
             return
         origin_s = times.pictures[0]
@@ -195,10 +200,13 @@ class _Comparison:
         timeless = set()
         timed = [one for one in self._container.streams if one.type in {"video", "audio", "subtitle"}]
         wanted = [one for one in timed if not is_attached_pic(one)]
+        coded = CodedPictures(self._expected.segments)
         for packet in self._container.demux(wanted):
             index = packet.stream.index
             if not packet.size or is_silence(packet.stream, packet):
                 continue
+            if index == video.index and self._expected.segments:
+                coded.take(bytes(packet))
             if packet.pts is None:
                 timeless.add(index)
                 continue
@@ -208,7 +216,7 @@ class _Comparison:
             else:
                 firsts.setdefault(index, time)
                 lasts[index] = max(time, lasts.get(index, time))
-        return _Times(sorted(pictures), firsts, lasts, frozenset(timeless))
+        return _Times(sorted(pictures), firsts, lasts, frozenset(timeless), coded.first_other)
 
     def _compare_times(self, times: list[Fraction]) -> Iterator[Difference]:
         expected = self._expected

@@ -105,8 +105,9 @@ class InferSection(Section):
     ] = "auto"
     """Where it runs, in the backend's words: cpu, cuda, cuda:1, gpu.0, or an execution provider of ONNX Runtime. auto:
     the fastest."""
-    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
-    """Arithmetic of the network. auto: the fastest that keeps the picture, as the start line says."""
+    precision: Literal["auto", "fp32", "fp16", "bf16", "fp8"] = "auto"
+    """Arithmetic of the network. auto: the fastest that keeps the picture, as the start line says; never fp8. fp8:
+    backend cudnn only, and only if film tiles stay within 45 dB of float32."""
     batch_tiles: Auto | Annotated[int, Field(ge=1, le=1024)] = "auto"
     """Tiles that go through the network in one call. auto: 1, unless tools/tune.py found more to be faster here."""
     slots: Auto | Annotated[int, Field(ge=1, le=16)] = "auto"

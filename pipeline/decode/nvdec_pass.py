@@ -17,7 +17,7 @@ from engines.gpu import Device
 from pipeline.decode.container import error_text, open_media
 from pipeline.decode.film_pass import EntryMissed
 from pipeline.decode.frame_index import CONTAINERS_WITHOUT_PTS, EntryPoint
-from pipeline.decode.image_size import ImageSizeWatch
+from pipeline.decode.image_watch import ImageWatch
 from pipeline.decode.losses import CODECS_WITH_HIDDEN_FRAMES, Losses
 from pipeline.decode.nvdec_choice import CODECS
 from pipeline.decode.nvdec_frames import Delivery
@@ -130,7 +130,7 @@ class NvdecPass:
         with open_media(self._info.path) as container:
             stream = select_stream(container, self._info, threads=1)
             codec = stream.codec_context.codec
-            sizes = ImageSizeWatch(self._info, decoder=codec.name)
+            watch = ImageWatch(self._info, decoder=codec.name, begins_with_film=entry is None)
             filters = START_CODE_FILTERS if entry is None else ENTRY_FILTERS
             name = filters.get(self._info.video.codec)
             bitstream = BitStreamFilterContext(name, stream) if name is not None else None
@@ -142,7 +142,7 @@ class NvdecPass:
                 )
             for packet in packets:
                 if packet.size:
-                    yield from self._decode_packet(session, packet, bitstream=bitstream, sizes=sizes, entry=entry)
+                    yield from self._decode_packet(session, packet, bitstream=bitstream, watch=watch, entry=entry)
             yield from self._shown(session, None, entry=entry)
         if entry is not None and not self._returned_count:
             raise EntryMissed(f"frame {entry.frame} cannot be decoded on its own")
@@ -176,7 +176,7 @@ class NvdecPass:
         packet: Packet[VideoStream],
         *,
         bitstream: BitStreamFilterContext | None,
-        sizes: ImageSizeWatch,
+        watch: ImageWatch,
         entry: EntryPoint | None,
     ) -> Iterator[tuple[Surface, SentPacket]]:
         """Send one packet; what it leads to is yielded before the next one is sent."""
@@ -206,7 +206,7 @@ class NvdecPass:
         tag = self._note_sent(sent)
         for unit in units:
             if is_key:
-                sizes.check(bytes(unit), clock=self._losses.clock(pts or 0))
+                watch.check(bytes(unit), clock=self._losses.clock(pts or 0))
             yield from self._shown(session, unit, tag=tag, entry=entry)
 
     def _leads(self, entry: EntryPoint | None, pts: int | None) -> bool:

@@ -92,6 +92,13 @@ def read_picture(path: Path) -> Picture:
     """
     import av
 
+    header = read_header(path)
+    if header is not None and header.is_animated:
+        raise UnsupportedMedia(
+            f"{path} is an animated WebP, which libav cannot decode",
+            path=path,
+            hint="convert it to GIF or to a film first, with a program that reads it (ImageMagick does)",
+        )
     try:
         with open_media(path) as container:
             image = next(container.decode(video=0), None)
@@ -103,7 +110,7 @@ def read_picture(path: Path) -> Picture:
         ) from exc
     if image is None:
         raise UnsupportedMedia(f"{path} holds no picture", path=path, hint="leave it out of the inputs")
-    header = read_header(path) or PictureHeader(height=image.height, width=image.width)
+    header = header or PictureHeader(height=image.height, width=image.width)
     layout = layout_of(image.format.name)
     if header.is_in_inks:
         raise UnsupportedMedia(f"{path} is in CMYK, the colours of inks", path=path, hint="convert it to RGB first")
@@ -124,7 +131,7 @@ def read_picture(path: Path) -> Picture:
         tags, pixel_format=image.format.name, height=image.height, width=image.width, codec=codec
     )
     if is_one_of_many:
-        guesses += ("the file is an animation: its first picture is taken",)
+        guesses += ("the file is an animation: its first picture is taken; named .apng it is a film",)
     return Picture(
         path=path,
         image=image,

@@ -45,7 +45,9 @@ class PixelFormat:
     plane_order: tuple[int, int, int] = (0, 1, 2)
     """Which of our planes is libav's plane (or, packed, sample) 0, 1, 2."""
     is_packed: bool = False
-    """Three samples per pixel in one plane instead of three planes."""
+    """All samples of a pixel in one plane instead of three planes."""
+    packed_samples: int = 3
+    """Samples of a pixel there; a fourth is 0."""
     is_semiplanar: bool = False
     """Cb and Cr by turns in one plane, the second one."""
     shift_bits: int = 0

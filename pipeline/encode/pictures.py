@@ -126,7 +126,10 @@ def _copy_planes(frame: Frame, picture: av.VideoFrame, pixel_format: PixelFormat
     rows = [_rows_of(plane, pixel_format) for plane in picture.planes]
     ordered = [frame.planes[index] for index in pixel_format.plane_order]
     if pixel_format.is_packed:
-        targets = [rows[0][:, position : 3 * frame.width : 3] for position in range(3)]
+        step = pixel_format.packed_samples
+        if step > 3:
+            rows[0][:, 3 : step * frame.width : step] = 0
+        targets = [rows[0][:, position : step * frame.width : step] for position in range(3)]
     elif pixel_format.is_semiplanar:
         chroma_columns = 2 * ordered[1].shape[1]
         targets = [rows[0][:, : frame.width], *(rows[1][:, start:chroma_columns:2] for start in range(2))]

@@ -26,6 +26,11 @@ _PACKED_RGB = {
     FormatKey(colour="rgb", subsampling="444", bit_depth=8): PixelFormat(name="rgb24", is_packed=True, dtype="|u1"),
     FormatKey(colour="rgb", subsampling="444", bit_depth=16): PixelFormat(name="rgb48be", is_packed=True, dtype=">u2"),
 }
+_BGR = {  # libav's FFV1 has no planar R'G'B' of 8 bits
+    FormatKey(colour="rgb", subsampling="444", bit_depth=8): PixelFormat(
+        name="bgr0", plane_order=(2, 1, 0), is_packed=True, packed_samples=4, dtype="|u1"
+    )
+}
 _ALL: tuple[Subsampling, ...] = ("420", "422", "444")
 _ANY_FORMAT = yuv_formats(_ALL, range(8, 17)) | gbr_formats(range(8, 17))
 _LIBAV = "pipeline.encode.libav:LibavEncoder"
@@ -128,7 +133,7 @@ _ENTRIES = (
         codec="ffv1",
         bits_per_px=3.4,
         opener=_LIBAV,
-        pixel_formats=MappingProxyType(yuv_formats(_ALL, (8, 9, 10, 12, 16)) | gbr_formats((10, 12, 16))),
+        pixel_formats=MappingProxyType(yuv_formats(_ALL, (8, 9, 10, 12, 16)) | _BGR | gbr_formats((10, 12, 16))),
         containers=("mkv",),
         chroma_locations=("left", "center", "topleft", "top"),  # what Matroska can state
         # MP4 states colour whole or not at all, and FFV1 itself states none; Matroska's rounding of times to 1 ms,

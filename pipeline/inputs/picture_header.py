@@ -42,6 +42,8 @@ class PictureHeader:
     """Whether it names the camera that took it."""
     is_in_inks: bool = False
     """CMYK."""
+    is_animated: bool = False
+    """Whether it is a WebP of several pictures."""
 
     @property
     def is_grey_profile(self) -> bool:
@@ -59,6 +61,7 @@ class _Findings:
     profile: bytes = b""
     is_photo: bool = False
     is_in_inks: bool = False
+    is_animated: bool = False
 
     def take_exif(self, content: bytes) -> None:
         """Take what an EXIF block says, which is a TIFF file without pictures."""
@@ -81,6 +84,7 @@ class _Findings:
             profile=self.profile,
             is_photo=self.is_photo,
             is_in_inks=self.is_in_inks,
+            is_animated=self.is_animated,
         )
 
 
@@ -166,6 +170,7 @@ def _read_webp(file: BinaryIO, found: _Findings) -> None:
         end = file.tell() + length + length % 2
         if kind == b"VP8X":
             body = file.read(10)
+            found.is_animated = bool(body[0] & 2)
             found.width = int.from_bytes(body[4:7], "little") + 1
             found.height = int.from_bytes(body[7:10], "little") + 1
         elif kind == b"VP8L" and not found.width:

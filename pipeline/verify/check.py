@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.assembly.picture_folder import picture_name
 from pipeline.decode import DecoderKind, open_decoder
 from pipeline.decode.deinterlace_plan import Deinterlacing
 from pipeline.decode.frame_index import FrameIndex, build_frame_index
@@ -18,9 +19,12 @@ from pipeline.probe import probe_media
 from pipeline.show.wording import format_count
 from pipeline.verify.film import MAX_FINDINGS, PictureCheck, compare_films
 from pipeline.verify.floors import floors_for
-from pipeline.verify.reading import DecodedFrames, PictureFolder
+from pipeline.verify.reading import DecodedFrames, PictureFrames
 from pipeline.verify.sample import sample_frames
 
+SEEK_FROM_FRAMES = 1000
+"""Shorter films are decoded from their beginning, and so to their end: looking for a frame means decoding half a key
+interval (libx264's is 250 frames), and a sample has 10 places and more."""
 HINT = "look at the result beside the source; with --restart the film is made anew; please report it with the log"
 
 
@@ -46,13 +50,15 @@ class CheckTerms:
     """Whether the result is decoded to its end even if few of its frames are compared."""
     threads: int = 0
     """Of each decoder; 0 for as many as there are cores."""
+    picture_names: Sequence[str] = ()
+    """Of the result's pictures, in order, if they are not numbered; one if the result is that picture."""
 
 
 def check_pictures(result: Path, terms: CheckTerms, *, tick: Callable[[], None] = lambda: None) -> PictureCheck:
     """Compare frames of a result with the source's.
 
     Args:
-        result: A film, or a folder of numbered pictures.
+        result: A film, a picture, or a folder of pictures.
         terms: What is known of the film.
         tick: Called before each frame; may raise to end the check.
 
@@ -64,7 +70,7 @@ def check_pictures(result: Path, terms: CheckTerms, *, tick: Callable[[], None] 
     chosen = frames if terms.is_full else sample_frames(terms.frame_count, seams=terms.seams)
     with ExitStack() as opened:
         source = _open_source(terms, opened)
-        made = PictureFolder(result) if result.is_dir() else _open_result(result, terms, opened)
+        made = _open_result(result, terms, opened)
         check = compare_films(
             source,
             made,
@@ -131,6 +137,10 @@ def source_index(info: MediaInfo, *, deinterlacing: Deinterlacing | None, thread
     return index_fields(build_frame_index(deinterlacing.source, threads=threads), deinterlacing=deinterlacing)
 
 
+def _is_read_through(terms: CheckTerms) -> bool:
+    return terms.is_full or terms.frame_count < SEEK_FROM_FRAMES
+
+
 def _kind_of(info: MediaInfo) -> DecoderKind:
     if info.pictures is not None:
         return "images"
@@ -140,7 +150,7 @@ def _kind_of(info: MediaInfo) -> DecoderKind:
 def _open_source(terms: CheckTerms, opened: ExitStack) -> DecodedFrames:
     info = terms.source
     index = None
-    if not terms.is_damaged and not terms.is_full:
+    if not terms.is_damaged and not _is_read_through(terms):
         index = source_index(info, deinterlacing=terms.deinterlacing, threads=terms.threads)
     decoder = open_decoder(
         _kind_of(info),
@@ -152,11 +162,26 @@ def _open_source(terms: CheckTerms, opened: ExitStack) -> DecodedFrames:
     return DecodedFrames(opened.enter_context(decoder), index=index)
 
 
-def _open_result(result: Path, terms: CheckTerms, opened: ExitStack) -> DecodedFrames:
+def _open_result(result: Path, terms: CheckTerms, opened: ExitStack) -> DecodedFrames | PictureFrames:
+    if result.is_dir() or terms.picture_names:
+        return _open_pictures(result, terms)
     try:
         info = probe_media(result)
-        index = None if terms.is_full or terms.reads_all else build_frame_index(info, threads=terms.threads)
+        index = None if terms.reads_all or _is_read_through(terms) else build_frame_index(info, threads=terms.threads)
         decoder = open_decoder("libav", info, threads=terms.threads, index=index)
     except MediaError as exc:  # of a source, it would be an error of the input
         raise VerificationFailed(str(exc), path=result, hint=HINT) from exc
     return DecodedFrames(opened.enter_context(decoder), index=index)
+
+
+def _open_pictures(result: Path, terms: CheckTerms) -> PictureFrames:
+    names, pictures = terms.picture_names, terms.source.pictures
+
+    def path_of(index: int) -> Path | None:
+        if not names:
+            return result / picture_name(index)
+        if index >= len(names):
+            return None
+        return result / names[index] if result.is_dir() else result
+
+    return PictureFrames(path_of, is_paired=bool(names) and pictures is not None and pictures.is_paired)

@@ -18,11 +18,31 @@ nearest-x2, films                  41.2     44.5       0.004    0.040    none to
 nearest-x2, drawn                  46.6     32.0       0.013    0.007    0.022        0.0004
 =================================  =======  =========  =======  =======  ===========  ===========
 
+The same films again, parts of 160x128, 2 to 4 frames from the 30th on, and beside them carphone_distorted, in 8 and 10
+bits, enlarged by 1, 2 and 4: of 164 results none was below a floor, and every damage in ``tools/verify_damage.py`` was
+found in each of them (tints, exchanged colours, both mistakes of the range, black, NaN, a lost tile, a shift by a pixel
+either way, exchanged frames), but for a mistaken matrix where colours are muted: BT.601 for BT.709 was not found where
+it changes a plane by 1.2 codes of 8 bits or less (root mean square), nor by 3.4 behind networks that change a picture
+more themselves (bigbuckbunny: animevideov3 makes it brighter, by 0.0092 of a block's mean; with the mistake it is
+0.0074). All rows: ``tools/results/measure_verify-cpu2.txt``.
+
+=================================  =======  =========  =======  =======  ===========
+network, parts of 160x128          luma dB  chroma dB  block    slip     cast
+=================================  =======  =========  =======  =======  ===========
+realesr-animevideov3               32.1     41.3       0.027    0.095    0.0030
+RealESRGAN_x4plus_anime_6B         30.3     40.5       0.026    0.129    0.0045
+RealESRGAN_x4plus                  30.7     40.9       0.026    0.091    0.0039
+nearest-x1, x2, x4                 35.5     41.6       0.010    0.038    0.0015
+=================================  =======  =========  =======  =======  ===========
+
+Pictures (``encode.kind: png``, animevideov3, factor 2) reach 32.9 dB and 41.2 dB. Parts of 64x64 hold too little to
+tell a mistaken range of flat pictures (12 codes, bikes) from what networks do to them.
+
 Flat pictures move more than any of these. Of 32 frames of one tint each, all from dark to bright, the mean of chroma
 moves by up to 0.0045 (animevideov3), 0.0196 (anime_6B) and 0.0145 (x4plus); of greys, that of luma by 0.023, 0.070 and
 0.041, which is why the mean of luma has no floor, and blocks have one above it.
 
-PSNR floors lie 8 dB and more below, those of blocks 2.6 times and more above, for two reasons: grain, which networks
+PSNR floors lie 8 dB and more below, those of blocks 2.1 times and more above, for two reasons: grain, which networks
 remove and which may be most of a film's PSNR, and encoders at low quality. How much of either there may be was not
 measured. They need not be close: black frames and lost tiles are far worse, and shifted colours, shifted pictures and
 exchanged frames have tests of their own in `pipeline.verify.judge`, which ask for no PSNR.
@@ -59,13 +79,13 @@ UNKNOWN = Floors(luma_db=17.0, chroma_db=20.0, block=0.20, slip_source_px=0.2, c
 MEASURED: Mapping[str, Floors] = MappingProxyType(
     {
         "realesr-animevideov3": Floors(
-            luma_db=18.0, chroma_db=20.0, block=0.09, slip_source_px=0.12, chroma_slip_source_px=0.4, cast=0.03
+            luma_db=18.0, chroma_db=20.0, block=0.09, slip_source_px=0.15, chroma_slip_source_px=0.4, cast=0.03
         ),
         "RealESRGAN_x4plus_anime_6B": Floors(
             luma_db=18.0, chroma_db=20.0, block=0.12, slip_source_px=0.17, chroma_slip_source_px=0.4, cast=0.03
         ),
         "RealESRGAN_x4plus": Floors(
-            luma_db=18.0, chroma_db=20.0, block=0.18, slip_source_px=0.17, chroma_slip_source_px=0.4, cast=0.03
+            luma_db=18.0, chroma_db=20.0, block=0.12, slip_source_px=0.17, chroma_slip_source_px=0.4, cast=0.03
         ),
         "nearest-x1": Floors(
             luma_db=20.0, chroma_db=22.0, block=0.10, slip_source_px=0.1, chroma_slip_source_px=0.4, cast=0.03

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,42 +68,64 @@ def picture_of(frame: Frame, grid: Grid) -> Picture:
     if own.matrix == grid.format.matrix:
         luma = _reduce(frame, 0, grid, to_chroma=False)
         return Picture(luma=luma, chroma=np.stack([_reduce(frame, index, grid, to_chroma=True) for index in (1, 2)]))
-    turn = np.linalg.inv(rgb_matrix(grid.format.matrix)) @ rgb_matrix(own.matrix)
-
-    def turned(*, to_chroma: bool) -> NDArray[np.float32]:
-        planes = np.stack([_reduce(frame, index, grid, to_chroma=to_chroma) for index in range(3)])
-        return np.asarray(np.tensordot(turn.astype(np.float32), planes, axes=1))
-
-    return Picture(luma=turned(to_chroma=False)[0], chroma=turned(to_chroma=True)[1:])
+    turn = ycc_matrix(grid.format.matrix) @ rgb_matrix(own.matrix)
+    at_luma, at_chroma = (
+        np.stack([_reduce(frame, index, grid, to_chroma=to_chroma) for index in range(3)])
+        for to_chroma in (False, True)
+    )
+    return Picture(luma=turned(turn[:1], at_luma)[0], chroma=turned(turn[1:], at_chroma))
 
 
 def _rgb_bound(frame: Frame, grid: Grid) -> Picture:
     """A picture of Y'CbCr codes as R'G'B' codes hold it: what lies outside their cube is cut off, pixel by pixel."""
     planes = np.stack([_reduce(frame, index, grid, to_chroma=False) for index in range(3)])
-    rgb = np.clip(np.tensordot(rgb_matrix(frame.format.matrix).astype(np.float32), planes, axes=1), 0, 1)
-    luma, *chroma = np.tensordot(np.linalg.inv(rgb_matrix(grid.format.matrix)).astype(np.float32), rgb, axes=1)
+    rgb = np.clip(turned(rgb_matrix(frame.format.matrix), planes), 0, 1)
+    luma, *chroma = turned(ycc_matrix(grid.format.matrix), rgb)
     full = _axes(grid.format, height=grid.height, width=grid.width, is_chroma=False)
     halved = _axes(grid.format, height=grid.height, width=grid.width, is_chroma=True)
     rows, columns = zip(full, halved, strict=True)
-    return Picture(
-        luma=np.asarray(luma), chroma=np.stack([reduce_plane(plane, rows=rows, columns=columns) for plane in chroma])
-    )
+    return Picture(luma=luma, chroma=np.stack([reduce_plane(plane, rows=rows, columns=columns) for plane in chroma]))
+
+
+_Float = TypeVar("_Float", np.float32, np.float64)
+
+
+def turned(turn: NDArray[np.float64], planes: NDArray[_Float]) -> NDArray[_Float]:
+    """Every pixel through a matrix. Not ``@``: that wakes a thread on every core, which costs more than it saves.
+
+    Args:
+        turn: (n, 3).
+        planes: (3, ...).
+
+    Returns:
+        (n, ...), of the planes' type.
+    """
+    kind = planes.dtype.type
+    rows = [
+        sum((kind(a) * plane for a, plane in zip(row[1:], planes[1:], strict=True)), kind(row[0]) * planes[0])
+        for row in turn
+    ]
+    return np.stack(rows)
 
 
 def rgb_matrix(matrix: Matrix) -> NDArray[np.float64]:
     """(3, 3), from (Y', Cb, Cr) in nominal units to R'G'B'; the identity for ``rgb``. Source: ITU-T H.273 8.3."""
+    return np.asarray(np.linalg.inv(ycc_matrix(matrix)), dtype=np.float64)
+
+
+def ycc_matrix(matrix: Matrix) -> NDArray[np.float64]:
+    """(3, 3), from R'G'B' to (Y', Cb, Cr) in nominal units; the identity for ``rgb``. Source: ITU-T H.273 8.3."""
     if matrix == "rgb":
         return np.eye(3)
     kr, kb = LUMA_WEIGHTS[matrix]
     kg = 1 - kr - kb
-    to_ycc = np.array(
+    return np.array(
         [
             [kr, kg, kb],
             [-kr / (2 * (1 - kb)), -kg / (2 * (1 - kb)), 0.5],
             [0.5, -kg / (2 * (1 - kr)), -kb / (2 * (1 - kr))],
         ]
     )
-    return np.asarray(np.linalg.inv(to_ycc))
 
 
 def _reduce(frame: Frame, index: int, grid: Grid, *, to_chroma: bool) -> Plane:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.assembly.picture_folder import picture_name
 from pipeline.decode import Decoder
 from pipeline.decode.container import error_text, open_container
 from pipeline.decode.frame_index import FrameIndex
@@ -72,34 +72,47 @@ class DecodedFrames:
         return self.damage
 
 
-class PictureFolder:
-    """Frames of a folder of numbered pictures. See ``FrameReader``.
+class PictureFrames:
+    """Frames of pictures. See ``FrameReader``.
 
     Args:
-        folder: The result of a run that writes pictures.
+        path_of: Where the n-th picture is; None if there are fewer.
+        is_paired: Whether each picture is two frames: its colours, and its alpha in grey.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, path_of: Callable[[int], Path | None], *, is_paired: bool = False) -> None:
+        self._path_of = path_of
+        self._per_picture = 2 if is_paired else 1
 
     def frame(self, index: int) -> Frame | None:
         """See ``FrameReader.frame``."""
-        import av
-
-        path = self._folder / picture_name(index)
-        if not path.exists():
+        path = self._path_of(index // self._per_picture)
+        if path is None or not path.exists():
             return None
-        try:
-            with open_container(path) as container:
-                picture = next(container.decode(video=0))
-                is_deep = picture.format.components[0].bits > 8
-                pixels = picture.to_ndarray(format="rgb48le" if is_deep else "rgb24")
-        except (av.FFmpegError, OSError, StopIteration) as exc:
-            raise MediaError(f"{path} cannot be read: {error_text(exc)}", path=path) from exc
+        pixels = _read_pixels(path, has_alpha=self._per_picture == 2)
+        channels = (3, 3, 3) if index % self._per_picture else (0, 1, 2)
+        bits = 8 * pixels.dtype.itemsize
         return Frame(
             stamp=FrameStamp(index=index, pts=index),
-            format=SampleFormat(matrix="rgb", subsampling="444", bit_depth=16 if is_deep else 8, full_range=True),
-            height=picture.height,
-            width=picture.width,
-            planes=tuple(np.ascontiguousarray(pixels[..., channel]) for channel in range(3)),
+            format=SampleFormat(matrix="rgb", subsampling="444", bit_depth=bits, full_range=True),
+            height=pixels.shape[0],
+            width=pixels.shape[1],
+            planes=tuple(np.ascontiguousarray(pixels[..., channel]) for channel in channels),
         )
+
+
+def _read_pixels(path: Path, *, has_alpha: bool) -> NDArray[Any]:
+    """(H, W, 3) or, with alpha, (H, W, 4) codes of 8 or 16 bits.
+
+    Raises:
+        MediaError: It cannot be read.
+    """
+    import av
+
+    kinds = {(False, False): "rgb24", (False, True): "rgba", (True, False): "rgb48le", (True, True): "rgba64le"}
+    try:
+        with open_container(path) as container:
+            picture = next(container.decode(video=0))
+            return picture.to_ndarray(format=kinds[picture.format.components[0].bits > 8, has_alpha])
+    except (av.FFmpegError, OSError, StopIteration) as exc:
+        raise MediaError(f"{path} cannot be read: {error_text(exc)}", path=path) from exc

@@ -65,34 +65,56 @@ def reduce_plane(
     Returns:
         (target rows, target columns) float32, in the plane's unit.
     """
-    across = _reduce_rows(plane, *boxes(*rows))
+    (top, below), (left, right) = boxes(*rows), boxes(*columns)
+    height, width = _whole(top, below, of=plane.shape[0]), _whole(left, right, of=plane.shape[1])
+    if height and width:
+        return _mean_of_whole(plane, height=height, width=width)
+    across = _reduce_rows(plane, top, below)
     # columns are the rows of the transposed plane, which is smaller by now
-    return np.ascontiguousarray(_reduce_rows(np.ascontiguousarray(across.T), *boxes(*columns)).T)
+    return np.ascontiguousarray(_reduce_rows(np.ascontiguousarray(across.T), left, right).T)
+
+
+def _whole(starts: NDArray[np.float64], stops: NDArray[np.float64], *, of: int) -> int:
+    """Samples in each box, if all have as many whole ones, one behind the other; else 0."""
+    length = round(stops[0] - starts[0])
+    whole = np.arange(len(starts)) * length
+    is_whole = (
+        length >= 1
+        and len(starts) * length == of
+        and bool((np.abs(starts - whole) < _EXACT).all())
+        and bool((np.abs(stops - whole - length) < _EXACT).all())
+    )
+    return length if is_whole else 0
+
+
+def _mean_of_whole(plane: NDArray[np.generic], *, height: int, width: int) -> NDArray[np.float32]:
+    """Means of blocks, summed exactly where samples are integers."""
+    if height == width == 1:
+        return plane.astype(np.float32)
+    kind = np.float32
+    if plane.dtype.kind == "u":
+        kind = np.uint16 if plane.dtype.itemsize == 1 and height * width <= 256 else np.uint32  # type: ignore[assignment]
+    across = plane[0::height].astype(kind)
+    for row in range(1, height):
+        across += plane[row::height]  # type: ignore[arg-type]
+    total = across[:, 0::width].copy()
+    for column in range(1, width):
+        total += across[:, column::width]
+    return np.asarray(total.astype(np.float32) * np.float32(1 / (height * width)))
 
 
 def _reduce_rows(
     plane: NDArray[np.generic], starts: NDArray[np.float64], stops: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    length = round(stops[0] - starts[0])
-    whole = np.arange(len(starts)) * length
-    if (
-        length >= 1
-        and len(starts) * length == len(plane)
-        and np.allclose(starts, whole, atol=_EXACT, rtol=0)
-        and np.allclose(stops, whole + length, atol=_EXACT, rtol=0)
-    ):
+    if length := _whole(starts, stops, of=len(plane)):
         total = plane[0::length].astype(np.float32)
         for row in range(1, length):
             total += plane[row::length].astype(np.float32)
         return total if length == 1 else total / np.float32(length)
-    sums = np.zeros((len(plane) + 1, plane.shape[1]), dtype=np.float64)
-    np.cumsum(plane, axis=0, dtype=np.float64, out=sums[1:])
-    widths = (stops - starts)[:, None]
-    return ((_integral(sums, stops) - _integral(sums, starts)) / widths).astype(np.float32)
-
-
-def _integral(sums: NDArray[np.float64], positions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum of all rows before each position, parts of rows counted in part."""
-    below = np.minimum(positions.astype(np.intp), len(sums) - 2)
-    part = (positions - below)[:, None]
-    return np.asarray(sums[below] * (1 - part) + sums[below + 1] * part)
+    first = np.floor(starts).astype(np.intp)
+    means = np.zeros((len(starts), plane.shape[1]), dtype=np.float32)
+    for tap in range(int((np.ceil(stops) - first).max())):
+        inside = np.minimum(stops, first + tap + 1) - np.maximum(starts, first + tap)
+        share = (np.clip(inside, 0, None) / (stops - starts)).astype(np.float32)
+        means += plane[np.minimum(first + tap, len(plane) - 1)] * share[:, None]
+    return means

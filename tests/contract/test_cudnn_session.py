@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from helpers.cudnn_world import CudnnWorld
 from helpers.ends_on_cpu import COMPILER
+from helpers.quiet_networks import small_network
 from helpers.runner_contract import RunnerContract
 from numpy.typing import NDArray
 
 from engines import choose_backend, find_model, open_runner
+from engines.backends import cudnn as backend_module
 from engines.build_options import BuildOptions
 from engines.cudnn import canary, library
 from engines.errors import (
@@ -28,7 +30,6 @@ from engines.errors import (
 from engines.reference import run_reference
 from engines.tiles import film_tiles
 from engines.verify import psnr_db, run_once
-from engines.weights import load_weights
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
 MODEL = "realesr-animevideov3"
@@ -40,9 +41,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cudnn")
 
 
+@pytest.fixture(autouse=True)
+def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is promised here does not depend on how large a network is."""
+    monkeypatch.setattr("engines.opening.load_network", small_network)
+
+
 class TestCudnn(RunnerContract):
     backend = "cudnn"
     precisions = ("fp16",)
+    gated_precisions = ("fp8",)
     refused_precision = "bf16"
     refused_model = "nearest-x4"
     world: CudnnWorld
@@ -83,7 +91,9 @@ def open_cudnn(**changes: Any) -> Any:
 def test_numbers_are_those_of_float32(world: CudnnWorld) -> None:
     with open_cudnn(height=24, width=32) as runner:
         tiles = film_tiles(height=24, width=32)
-        assert psnr_db(run_once(runner, tiles), run_reference(load_weights(find_model(MODEL)), tiles=tiles)) > 60
+        assert (
+            psnr_db(run_once(runner, tiles), run_reference(small_network(find_model(MODEL)).weights, tiles=tiles)) > 60
+        )
 
 
 @pytest.mark.parametrize("scale", [1, 2])
@@ -91,7 +101,7 @@ def test_a_folded_enlargement_is_the_box_average(world: CudnnWorld, scale: int) 
     tiles = film_tiles(height=12, width=16)
     with open_cudnn(height=12, width=16, output_scale=scale) as runner:
         result = run_once(runner, tiles)
-    wanted = run_reference(load_weights(find_model(MODEL)), tiles=tiles)
+    wanted = run_reference(small_network(find_model(MODEL)).weights, tiles=tiles)
     factor = 4 // scale
     box = wanted.reshape(1, 3, 12 * scale, factor, 16 * scale, factor).mean(axis=(3, 5))
     np.testing.assert_allclose(result, box, atol=4e-3)
@@ -146,7 +156,7 @@ def test_memory_that_is_not_there_is_said_and_nothing_is_left(monkeypatch: pytes
     with_room = CudnnWorld(folder)
     with_room.install(monkeypatch)
     open_cudnn(height=64, width=64).close()
-    tight = CudnnWorld(folder, total_bytes=1 << 20)
+    tight = CudnnWorld(folder, total_bytes=1 << 17)
     tight.install(monkeypatch)
     with pytest.raises(OutOfDeviceMemory):
         open_cudnn(height=64, width=64)
@@ -190,6 +200,27 @@ def test_an_old_gpu_is_refused(monkeypatch: pytest.MonkeyPatch, folder: Path) ->
 def test_float32_is_refused(world: CudnnWorld) -> None:
     with pytest.raises(UnsupportedPrecision, match="fp32"):
         open_cudnn(precision="fp32")
+
+
+def test_fp8_runs_past_its_gate_and_says_how_good_it_is(
+    world: CudnnWorld, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The second start believes the first; a GPU without it refuses, and so does the gate."""
+    build = BuildOptions(cache_dir=tmp_path)
+    tiles = film_tiles(height=20, width=28)
+    with open_cudnn(precision="fp8", build=build) as runner, open_cudnn(build=build) as wide:
+        assert runner.spec.precision == "fp8"
+        assert any("dB against float32" in note for note in runner.spec.notes)
+        assert 40 < psnr_db(run_once(runner, tiles), run_once(wide, tiles)) < 90
+    monkeypatch.setattr(backend_module, "calibrate", None)
+    open_cudnn(precision="fp8", build=build).close()
+
+
+def test_fp8_is_refused_by_older_gpus(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    CudnnWorld(folder, compute_capability=(8, 6)).install(monkeypatch)
+    with pytest.raises(UnsupportedPrecision, match=r"8\.6") as caught:
+        open_cudnn(precision="fp8")
+    assert "fp16" in caught.value.hint
 
 
 def test_absent_and_old_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,7 +145,9 @@ class LibavContract(EncoderContract):
             samples = np.frombuffer(plane, dtype=pixel_format.dtype)
             planes.append(samples.reshape(plane.height, -1))
         if pixel_format.is_packed:
-            return [planes[0][:, number : 3 * spec.width : 3].astype(float) for number in range(3)]
+            step = pixel_format.packed_samples
+            places = [pixel_format.plane_order.index(number) for number in range(3)]
+            return [planes[0][:, place : step * spec.width : step].astype(float) for place in places]
         shapes = spec.format.plane_shapes(height=spec.height, width=spec.width)
         ordered = [planes[pixel_format.plane_order.index(number)] for number in range(3)]
         return [plane[:, :columns].astype(float) for plane, (_, columns) in zip(ordered, shapes, strict=True)]

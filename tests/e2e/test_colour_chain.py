@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -96,65 +97,116 @@ ENCODERS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("sampling", ["420", "422", "444"])
-@pytest.mark.parametrize(
-    ("encoder", "depth"), [("ffv1", 8), ("ffv1", 10), ("ffv1", 12), ("libx264", 8), ("libx265", 10)]
-)
-def test_every_matrix_and_range_arrives_within_one_code(
-    capfd: pytest.CaptureFixture[str], tmp_path: Path, encoder: str, depth: int, sampling: str
+SAMPLINGS = ("420", "422", "444")
+KINDS = (("ffv1", 8), ("ffv1", 10), ("ffv1", 12), ("libx264", 8), ("libx265", 10))
+
+
+def halves(sampling: str) -> tuple[int, int]:
+    """By how much chroma is coarser, down and across."""
+    return 2 if sampling == "420" else 1, 1 if sampling == "444" else 2
+
+
+def check_arrived(output: Path, planes: list[NDArray[np.uint16]], *, sampling: str) -> Any:
+    """Compare a result's first picture with what was sent, away from sharp edges; returns the picture."""
+    frame, found = read_film(output)
+    masks = [inner(halved=grid) for grid in ((1, 1), halves(sampling), halves(sampling))]
+    for name, ours, theirs, mask in zip(("Y", "Cb", "Cr"), found, planes, masks, strict=True):
+        error = np.abs(ours.astype(int) - theirs)[mask].max()
+        assert error <= 1, f"{output.stem}: {name} is off by {error} codes"
+    return frame
+
+
+def check_chain(
+    capfd: pytest.CaptureFixture[str], folder: Path, *, encoder: str, depth: int, films: list[tuple[int, bool, str]]
 ) -> None:
-    halved = (2 if sampling == "420" else 1, 1 if sampling == "444" else 2)
-    pixel_format = f"yuv{sampling}p" + ("" if depth == 8 else f"{depth}le")
+    """Films of (matrix, full range, sampling) through one job each."""
     sent = {}
-    for matrix in MATRICES:
-        for full in (False, True):
-            planes = make_planes(depth=depth, full=full, halved=halved)
-            path = tmp_path / f"{MATRICES[matrix]}-{'full' if full else 'limited'}.mkv"
-            sent[path.stem] = (matrix, full, planes)
-            write_film(path, planes, pixel_format=pixel_format, matrix=matrix, full=full)
-    films = [tmp_path / f"{stem}.mkv" for stem in sent]
-    ran = run_films(capfd, tmp_path, *films, **IDENTITY, **ENCODERS[encoder])
+    for matrix, full, sampling in films:
+        planes = make_planes(depth=depth, full=full, halved=halves(sampling))
+        path = folder / f"{MATRICES[matrix]}-{'full' if full else 'limited'}-{sampling}.mkv"
+        sent[path.stem] = (matrix, full, sampling, planes)
+        pixel_format = f"yuv{sampling}p" + ("" if depth == 8 else f"{depth}le")
+        write_film(path, planes, pixel_format=pixel_format, matrix=matrix, full=full)
+    ran = run_films(capfd, folder, *(folder / f"{stem}.mkv" for stem in sent), **IDENTITY, **ENCODERS[encoder])
     assert ran.code == 0, ran.err
     assert len(ran.outputs) == len(films)
     for output in ran.outputs:
-        matrix, full, planes = sent[output.stem]
-        frame, found = read_film(output)
+        matrix, full, sampling, planes = sent[output.stem]
+        frame = check_arrived(output, planes, sampling=sampling)
         assert frame.format.components[0].bits == depth
         assert (frame.colorspace, frame.color_range) == (matrix, 2 if full else 1), output.stem
-        masks = [inner(halved=grid) for grid in ((1, 1), halved, halved)]
-        for name, ours, theirs, mask in zip(("Y", "Cb", "Cr"), found, planes, masks, strict=True):
-            error = np.abs(ours.astype(int) - theirs)[mask].max()
-            assert error <= 1, f"{output.stem}: {name} is off by {error} codes"
 
 
-@pytest.mark.parametrize("sampling", ["420", "444"])
-@pytest.mark.parametrize("transfer", [16, 18], ids=["PQ", "HLG"])
-@pytest.mark.parametrize("tile_px", [0, 96], ids=["whole", "tiles"])
-def test_hdr_arrives_within_one_code_though_the_network_sees_a_curve_of_it(
-    capfd: pytest.CaptureFixture[str], tmp_path: Path, transfer: int, sampling: str, tile_px: int
+@pytest.mark.parametrize("number", range(len(KINDS)), ids=lambda number: "-".join(map(str, KINDS[number])))
+def test_every_matrix_and_range_arrives_within_one_code(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, number: int
 ) -> None:
-    halved = (2, 2) if sampling == "420" else (1, 1)
-    sent, films = {}, []
-    for depth in (10, 12):
-        for full in (False, True):
-            planes = make_planes(depth=depth, full=full, halved=halved)
-            path = tmp_path / f"{depth}-{'full' if full else 'limited'}.mkv"
-            pixel_format = f"yuv{sampling}p{depth}le"
-            films.append(write_film(path, planes, pixel_format=pixel_format, matrix=9, full=full, transfer=transfer))
-            sent[path.stem] = planes
+    """Every pair of encoder with depth, matrix, range and sampling is there; all of them together are slow."""
+    films = pairwise_films(number)
+    check_chain(capfd, tmp_path, encoder=KINDS[number][0], depth=KINDS[number][1], films=films)
+
+
+def pairwise_films(number: int) -> list[tuple[int, bool, str]]:
+    """One film for each matrix; range and sampling change from film to film and from row to row."""
+    return [
+        (matrix, (place + number) % 2 == 1, SAMPLINGS[(place + number // 2) % 3])
+        for place, matrix in enumerate(MATRICES)
+    ]
+
+
+def test_the_films_hold_every_pair_of_properties() -> None:
+    rows = [(kind, *film) for number, kind in enumerate(KINDS) for film in pairwise_films(number)]
+    axes = (KINDS, tuple(MATRICES), (False, True), SAMPLINGS)
+    for one, other in combinations(range(4), 2):
+        assert {(row[one], row[other]) for row in rows} == set(product(axes[one], axes[other])), (one, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize(("encoder", "depth"), KINDS)
+def test_every_combination_arrives_within_one_code(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, encoder: str, depth: int, sampling: str
+) -> None:
+    films = [(matrix, full, sampling) for matrix in MATRICES for full in (False, True)]
+    check_chain(capfd, tmp_path, encoder=encoder, depth=depth, films=films)
+
+
+HDR_ROWS = ((16, "420", 0, 10, True), (18, "444", 0, 12, False), (16, "444", 96, 12, True), (18, "420", 96, 10, False))
+"""Transfer (PQ, HLG), sampling, largest tile, depth, full range."""
+
+
+@pytest.mark.parametrize(
+    ("transfer", "sampling", "tile_px", "depth", "full"),
+    [
+        *HDR_ROWS,
+        *(
+            pytest.param(*row, marks=pytest.mark.slow)
+            for row in product((16, 18), ("420", "444"), (0, 96), (10, 12), (False, True))
+            if row not in HDR_ROWS
+        ),
+    ],
+)
+def test_hdr_arrives_within_one_code_though_the_network_sees_a_curve_of_it(
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    transfer: int,
+    sampling: str,
+    tile_px: int,
+    depth: int,
+    full: bool,
+) -> None:
+    planes = make_planes(depth=depth, full=full, halved=halves(sampling))
+    film = write_film(
+        *(tmp_path / "hdr.mkv", planes),
+        **{"pixel_format": f"yuv{sampling}p{depth}le", "matrix": 9, "full": full, "transfer": transfer},
+    )
     settings = {"infer": {**IDENTITY["infer"], "hdr": "curve"}, **ENCODERS["ffv1"]}
     if tile_px:
         settings["tile"] = {"max_px": tile_px, "overlap_px": 16}
-    ran = run_films(capfd, tmp_path, *films, **settings)
+    ran = run_films(capfd, tmp_path, film, **settings)
     assert ran.code == 0, ran.err
-    assert ran.err.count("the network sees the") == len(films)
-    for output in ran.outputs:
-        frame, found = read_film(output)
-        assert frame.color_trc == transfer
-        masks = [inner(halved=grid) for grid in ((1, 1), halved, halved)]
-        for name, ours, theirs, mask in zip(("Y", "Cb", "Cr"), found, sent[output.stem], masks, strict=True):
-            error = np.abs(ours.astype(int) - theirs)[mask].max()
-            assert error <= 1, f"{output.stem}: {name} is off by {error} codes"
+    assert "the network sees the" in ran.err
+    assert check_arrived(ran.outputs[0], planes, sampling=sampling).color_trc == transfer
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["limited", "full"])
@@ -169,22 +221,40 @@ def test_rgb_arrives_within_one_code(capfd: pytest.CaptureFixture[str], tmp_path
         assert np.abs(ours.astype(int) - theirs).max() <= 1
 
 
-@pytest.mark.parametrize("full", [False, True], ids=["limited", "full"])
+def test_rgb_of_8_bits_stays_so_and_arrives_exactly(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    planes = make_planes(depth=8, full=True, halved=(1, 1))
+    film = tmp_path / "rgb.mov"
+    with av.open(str(film), "w") as container:
+        stream = container.add_stream("png", rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "rgb24"
+        pixels = np.stack(planes, axis=-1).astype(np.uint8)
+        for packet in [*stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")), *stream.encode(None)]:
+            container.mux(packet)
+    ran = run_films(capfd, tmp_path, film, **IDENTITY, **ENCODERS["ffv1"])
+    assert ran.code == 0, ran.err
+    with av.open(str(ran.outputs[0])) as container:
+        frame = next(container.decode(video=0))
+    assert frame.format.name == "bgr0"
+    assert np.array_equal(frame.to_ndarray(format="rgb24"), pixels)
+
+
 @pytest.mark.parametrize("depth", [8, 10])
 def test_what_is_shown_follows_the_formulas_of_the_matrix(
-    capfd: pytest.CaptureFixture[str], tmp_path: Path, depth: int, full: bool
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, depth: int
 ) -> None:
-    """The way there and back hides a wrong matrix; pictures in R'G'B' do not."""
+    """The way there and back hides a wrong matrix; pictures in R'G'B' do not. Each matrix has each range once."""
     pixel_format = "yuv444p" if depth == 8 else f"yuv444p{depth}le"
-    planes = make_planes(depth=depth, full=full, halved=(1, 1))
-    films = [
-        write_film(tmp_path / f"{matrix}.mkv", planes, pixel_format=pixel_format, matrix=matrix, full=full)
-        for matrix in MATRICES
-    ]
+    films, sent = [], {}
+    for place, matrix in enumerate(MATRICES):
+        full = place % 2 == (depth == 8)
+        sent[matrix] = full, make_planes(depth=depth, full=full, halved=(1, 1))
+        path = tmp_path / f"{matrix}.mkv"
+        films.append(write_film(path, sent[matrix][1], pixel_format=pixel_format, matrix=matrix, full=full))
     ran = run_films(capfd, tmp_path, *films, **IDENTITY, encode={"kind": "png", "bit_depth": 8})
     assert ran.code == 0, ran.err
-    offset, luma, centre, chroma = spans(depth=depth, full=full)
     for matrix, film in zip(MATRICES, films, strict=True):
+        full, planes = sent[matrix]
+        offset, luma, centre, chroma = spans(depth=depth, full=full)
         folder = next(output for output in ran.outputs if output.name.startswith(film.stem))
         with av.open(str(min(folder.iterdir()))) as container:
             shown = next(container.decode(video=0)).to_ndarray(format="rgb24").astype(float)

@@ -166,6 +166,49 @@ def test_a_picture_becomes_a_picture_whatever_is_said_of_films(
     assert ran.outputs == [tmp_path / "out" / "p.png"]
 
 
+def write_animation(path: Path) -> Path:
+    """Three pictures, a tenth of a second each."""
+    first, *others = [Image.fromarray(picture_files.colours(phase=phase)) for phase in range(3)]
+    first.save(path, save_all=True, append_images=others, duration=100)
+    return path
+
+
+def test_animations_are_films(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    films = [write_animation(tmp_path / "a.gif"), write_animation(tmp_path / "b.png").rename(tmp_path / "b.apng")]
+    ran = run_films(capfd, tmp_path, *films)
+    assert ran.code == 0, ran.err
+    for name in ("a.mkv", "b.mkv"):
+        with av.open(str(tmp_path / "out" / name)) as film:
+            assert [float(frame.time) for frame in film.decode(video=0)] == pytest.approx([0, 0.1, 0.2], abs=0.001)
+
+
+@pytest.mark.parametrize("is_single", [True, False])
+def test_a_picture_that_does_not_show_its_source_fails(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_single: bool
+) -> None:
+    """Colours and alpha are compared, of one picture and of a sequence; here half of each is lost."""
+    from engines.backends.resize import ResizeRunner
+
+    infer = ResizeRunner.infer
+
+    def lose_half(self: ResizeRunner, tiles: Any, *, out: Any, stream: Any = None) -> Any:
+        done = infer(self, tiles, out=out, stream=stream)
+        out[..., : out.shape[-1] // 2] = 0
+        return done
+
+    pixels = np.dstack([picture_files.colours(), picture_files.coverage()])
+    sources = [picture_files.write(tmp_path / f"p_{number}.png", pixels) for number in range(1 if is_single else 3)]
+    source = sources[0] if is_single else tmp_path / "p_%d.png"
+    terms: dict[str, Any] = {} if is_single else {"encode": {"kind": "png"}}
+    good = run_films(capfd, tmp_path, source, **terms)
+    assert good.code == 0, good.err
+    assert good.report()["verification"]["pictures"]["frames_compared"] == (2 if is_single else 5)
+    monkeypatch.setattr(ResizeRunner, "infer", lose_half)
+    ran = run_films(capfd, tmp_path, source, **terms, output={"overwrite": True, "dir": "bad"})
+    assert ran.code == 1
+    assert "does not show its film: frame 0" in ran.err and ".failed-verification" in ran.err
+
+
 def test_pictures_that_cannot_be_read_fail_by_name_and_leave_nothing(
     capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -174,10 +217,11 @@ def test_pictures_that_cannot_be_read_fail_by_name_and_leave_nothing(
     (folder / "cut.png").write_bytes(good.read_bytes()[:60])
     (folder / "text.jpg").write_text("not a picture")
     Image.fromarray(picture_files.colours()).convert("CMYK").save(folder / "ink.jpg")
+    write_animation(folder / "moving.webp")
     ran = run_films(capfd, tmp_path, folder)
     assert ran.code == 1
     assert ran.outputs == [tmp_path / "out" / "good.png"]
-    for name in ("cut.png", "text.jpg", "ink.jpg"):
+    for name in ("cut.png", "text.jpg", "ink.jpg", "moving.webp is an animated WebP"):
         assert any(name in line for line in ran.err.splitlines()), name
     assert [path for path in leftovers(tmp_path / "out") if "good" not in str(path)] == []
 

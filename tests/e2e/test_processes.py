@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers import onnx_models
 from helpers.child_scripts import children_of, is_alive, open_descriptors, wait_until
+from helpers.media import write_counter_video
 from helpers.night_runs import RecordingDisplay
 from helpers.runs import ROOT, start_program, write_config
 
@@ -260,3 +262,28 @@ def test_a_run_can_be_paused_gone_on_with_and_stopped_from_another_terminal(
             program.kill()
     assert program.returncode == 130 and out == "" and "asked to pause" in err and "going on" in err
     assert main(["pause", place]) == 1 and "is over" in capsys.readouterr().err
+
+
+def test_a_failed_verification_in_a_process_of_its_own_keeps_the_result_and_lets_other_films_go_on(
+    tmp_path: Path,
+) -> None:
+    """Where the pictures are black because the network gives nothing else."""
+    for name in ("bad", "good"):
+        write_counter_video(tmp_path / f"{name}.mkv", frames=6, height=64, width=96)
+    network = onnx_models.network()
+    last = next(node for node in network.graph.node if node.op_type == "Add")
+    last.op_type, last.input[0] = "Sub", last.input[1]
+    dark = onnx_models.saved(network, tmp_path)
+    config = write_config(
+        tmp_path,
+        *(tmp_path / f"{name}.mkv" for name in ("bad", "good")),
+        input={"overrides": [{"match": "*bad*", "set": {"infer.model": str(dark), "infer.backend": "auto"}}]},
+        run={"isolate": True, "max_attempts": 3},
+    )
+    program = start_program("run", str(config))
+    out, err = program.communicate(timeout=100)
+    assert program.returncode == 1, err
+    assert out.split() == [str(tmp_path / "out" / "good.mkv")]
+    assert (tmp_path / "out" / "bad.failed-verification.mkv").exists()
+    assert not (tmp_path / "out" / "bad.mkv").exists()
+    assert err.count("bad.mkv: failed, 6 frames") == 1 and "does not show its film: frame 0" in err, err

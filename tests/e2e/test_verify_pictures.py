@@ -37,20 +37,16 @@ def check_of(source: Path, result: Path, *, is_full: bool = True, model: str = "
     )
 
 
-@pytest.mark.parametrize("model", ["nearest-x2", "realesr-animevideov3", "somebody's own"])
-@pytest.mark.parametrize("is_full", [True, False])
+@pytest.mark.parametrize(
+    ("model", "is_full"), [("nearest-x2", True), ("realesr-animevideov3", True), ("somebody's own", False)]
+)
 def test_a_good_result_passes(pair: tuple[Path, list[Planes]], tmp_path: Path, model: str, is_full: bool) -> None:
     source, pictures = pair
     good = spoilt_films.write_pictures(tmp_path / "good.mkv", pictures)
     check = check_of(source, good, is_full=is_full, model=model)
     assert check.findings == ()
-    assert check.compared == (FRAMES if is_full else len({0, 1, 22, 23, *_places()}))
+    assert check.compared == (FRAMES if is_full else 6)
     assert require_pictures(check, path=good, is_damaged=False)["luma_psnr_db_min"] > 30
-
-
-def _places() -> set[int]:
-    starts = {(2 * place + 1) * FRAMES // 16 for place in range(8)}
-    return starts | {start + 1 for start in starts}
 
 
 SPOILT: dict[str, tuple[Spoil, int, str]] = {
@@ -73,14 +69,14 @@ SPOILT: dict[str, tuple[Spoil, int, str]] = {
 }
 
 
-@pytest.mark.parametrize("model", ["nearest-x2", "somebody's own"])
 @pytest.mark.parametrize(("spoil", "frame", "words"), SPOILT.values(), ids=SPOILT)
 def test_each_corruption_is_found_and_named(
-    pair: tuple[Path, list[Planes]], tmp_path: Path, spoil: Spoil, frame: int, words: str, model: str
+    pair: tuple[Path, list[Planes]], tmp_path: Path, spoil: Spoil, frame: int, words: str
 ) -> None:
+    """Also of a network that nobody measured, for which the floors are lower than for any that was."""
     source, pictures = pair
     bad = spoilt_films.write_pictures(tmp_path / "bad.mkv", spoil(pictures))
-    check = check_of(source, bad, model=model)
+    check = check_of(source, bad, model="somebody's own")
     with pytest.raises(VerificationFailed, match=rf"does not show its film: frame {frame} \(\d\.\d+ s\): .*{words}"):
         require_pictures(check, path=bad, is_damaged=False)
 

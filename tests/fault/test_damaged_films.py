@@ -9,7 +9,7 @@ import pytest
 from helpers.damaged_films import FRAMES, Ending, upscale_all, write_damaged
 from helpers.table_material import Material
 
-FEW, MANY = 20, 200
+FEW, MANY = 10, 200
 WARM_UP = 20
 """Films after which a process has loaded and compiled what it needs."""
 GROWTH_BYTES = 48 << 20

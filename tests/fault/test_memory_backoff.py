@@ -33,6 +33,7 @@ from pipeline.tiling import plan_tiles
 GPU_LACK = MemoryLack(place="gpu", text="8 MiB are missing")
 HOST_LACK = MemoryLack(place="host", text="8 MiB are missing")
 FRAMES = 21
+ENGINE_NOTE = "fp8 in 2 of 4 convolutions: 50 dB"
 
 
 class HungryNetwork(FakeNetwork):
@@ -43,7 +44,7 @@ class HungryNetwork(FakeNetwork):
     """
 
     def __init__(self, gpu: ShortGpu, plan: JobPlan, *, counter: list[int], fails_in: Collection[int]) -> None:
-        super().__init__(gpu, runner_spec(plan))
+        super().__init__(gpu, replace(runner_spec(plan), notes=(ENGINE_NOTE,)))
         self._counter = counter
         self._fails_in = fails_in
         self._weights: FakeBuffer = gpu.allocate(64)
@@ -140,7 +141,7 @@ def test_running_out_at_any_allocation_costs_no_frame(
         # the network itself is not smaller with fewer lanes
         assert ("tiles of" if kind == "lanes" and number == 0 else CHANGES[kind]) in text
         assert f"allocation {number} is refused" in text or "not enough memory on Fake GPU" in text or place == "pinned"
-        assert made.notes == (text,)
+        assert made.notes == (ENGINE_NOTE, text)
         assert len(bench.opened) == 2
 
 

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from engines import BackendUnavailable, find_model, open_runner
 from engines.backends import cudnn as backend_module
+from engines.build_options import BuildOptions
 from engines.cudnn.steps import Activate, Buffer, ConvStep, Plan, Slice
-from engines.errors import OutOfDeviceMemory
+from engines.errors import AccuracyFailed, OutOfDeviceMemory, UnsupportedPrecision
 from engines.reference import run_reference
 from engines.tiles import adversarial_tiles, film_tiles
 from engines.verify import compare_arrays, run_once
@@ -72,6 +73,7 @@ def open_cudnn(**changes: Any) -> Any:
 class TestCudnnOnGpu(RunnerContract):
     backend = "cudnn"
     precisions = ("fp16",)
+    gated_precisions = ("fp8",)
     refused_precision = "bf16"
     refused_model = "nearest-x4"
 
@@ -111,6 +113,31 @@ def test_numbers_are_those_of_the_reference(model: str) -> None:
             assert difference.psnr_db >= 50, (name, difference)
 
 
+def test_joined_steps_are_right_on_hopper(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    """Both types of arrays: the planar end is another kernel for each."""
+    caplog.set_level(logging.WARNING)
+    for model in (SRVGG, RRDB):
+        for io_dtype in ("float16", "float32"):
+            build = BuildOptions(cache_dir=tmp_path)
+            open_cudnn(model=model, height=38, width=50, io_dtype=io_dtype, build=build).close()
+    assert "stay two steps" not in caplog.text
+
+
+@pytest.mark.parametrize("model", [SRVGG, RRDB])
+def test_fp8_is_close_to_fp16_or_refused_with_the_reason(model: str, tmp_path: Path) -> None:
+    build = BuildOptions(cache_dir=tmp_path)
+    try:
+        runner = open_cudnn(model=model, height=38, width=50, precision="fp8", build=build)
+    except (AccuracyFailed, UnsupportedPrecision) as exc:
+        assert "fp8" in str(exc)  # either is right; which, is for whoever reads the log
+        logging.getLogger(__name__).info("refused: %s", exc)
+        return
+    tiles = film_tiles(height=38, width=50)
+    with runner, open_cudnn(model=model, height=38, width=50, build=build) as wide:
+        logging.getLogger(__name__).info("%s", runner.spec.notes)
+        assert compare_arrays(run_once(runner, tiles), run_once(wide, tiles)).psnr_db > 40
+
+
 def test_a_second_start_is_quick(cache: Path) -> None:
     """The bound is for any machine; an H200 needs 0.4 s."""
     open_cudnn(height=96, width=160).close()
@@ -120,8 +147,6 @@ def test_a_second_start_is_quick(cache: Path) -> None:
 
 
 def test_runs_without_a_graph_and_with_one_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    from engines.build_options import BuildOptions
-
     tiles = film_tiles(height=20, width=28)
     with open_cudnn() as one, open_cudnn(build=BuildOptions(cuda_graph=False)) as other:
         assert np.array_equal(run_once(one, tiles), run_once(other, tiles))

@@ -17,6 +17,7 @@ import torch
 class _Type(Enum):
     HALF = np.float16
     FLOAT = np.float32
+    FP8_E4M3 = np.uint8
 
 
 class _Knob(Enum):
@@ -65,6 +66,19 @@ def _view(gpu, fields, address):
     return np.lib.stride_tricks.as_strided(flat, fields["dim"], strides)
 
 
+def _floats(array):
+    """Numbers of any type; bytes are e4m3."""
+    if array.dtype == np.uint8:
+        return torch.from_numpy(np.ascontiguousarray(array)).view(torch.float8_e4m3fn).float()
+    return torch.from_numpy(array.astype(np.float32))
+
+
+def _rounded(values, dtype):
+    if dtype == np.uint8:
+        return values.contiguous().clamp(-448, 448).to(torch.float8_e4m3fn).view(torch.uint8).numpy()
+    return values.numpy().astype(dtype)
+
+
 class _Graph:
     gpu = None
     wrong = frozenset()
@@ -78,7 +92,7 @@ class _Graph:
 
     def tensor(self, *, name, dim, stride, data_type, uid):
         made = _Tensor(name=name, dim=dim, stride=stride, data_type=data_type, uid=uid)
-        made.compute = lambda pack: torch.from_numpy(_view(self.gpu, made.fields, pack[uid]).astype(np.float32))
+        made.compute = lambda pack: _floats(_view(self.gpu, made.fields, pack[uid]))
         self._inputs.append(made)
         return made
 
@@ -144,7 +158,7 @@ class _Graph:
         def run():
             for tensor in outputs:
                 target = _view(self.gpu, tensor.fields, pack[tensor.fields["uid"]])
-                target[...] = (factor * tensor.compute(pack)).numpy().astype(target.dtype)
+                target[...] = _rounded(factor * tensor.compute(pack), target.dtype)
 
         reads, writes = (
             tuple((pack[tensor.fields["uid"]], _bytes(tensor.fields)) for tensor in tensors)

@@ -27,8 +27,6 @@
     static void name##_block(const Arguments& a, [[maybe_unused]] int block_x, [[maybe_unused]] int block_y, \
                              [[maybe_unused]] int block_z)
 
-#define KERNEL_OF(name, Arguments, blocks) KERNEL(name, Arguments)
-
 DEVICE int bits_of(float value) {
     int bits;
     std::memcpy(&bits, &value, sizeof bits);

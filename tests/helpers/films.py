@@ -82,4 +82,5 @@ def make_film(
     segments = write_segments(work, source_pts(source, spec.time_base), spec, segment_frames=segment_frames)
     assemble(segments, source=info, plan=plan, encode=spec, out=out)
     pts = tuple(time for segment in segments for time in segment.pts)
-    return expected_of_source(info, streams=plan, encode=spec, container=container, pts=pts)
+    expected = expected_of_source(info, streams=plan, encode=spec, container=container, pts=pts)
+    return replace(expected, segments=segments)

@@ -25,7 +25,7 @@ class Change:
     because: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """One film of the table."""
 

@@ -22,3 +22,10 @@ def quiet_network(model: ModelSpec, *, gain: float | None = None) -> LayeredNetw
     last = weights.layers[-1]
     last = replace(last, kernel=last.kernel * np.float32(gain), bias=last.bias * np.float32(gain))
     return LayeredNetwork(weights=ModelWeights(model=model, layers=(*weights.layers[:-1], last)))
+
+
+def small_network(model: ModelSpec, *, features: int = 16, growth: int = 8) -> LayeredNetwork:
+    """The same architecture with two blocks (of RRDBNet: one) and few channels, quiet: every kind of layer is in it."""
+    is_dense = model.architecture == "rrdb"
+    small = replace(model, features=features, blocks=1 if is_dense else 2, growth=growth if is_dense else 0)
+    return quiet_network(small)

@@ -3,7 +3,7 @@
 #pragma once
 #include <vector>
 
-#include "conv_layout.cuh"
+#include "strip_layout.cuh"
 
 namespace {
 

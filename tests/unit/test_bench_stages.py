@@ -105,7 +105,7 @@ def test_engine_run_and_finished_frames_are_measured_where_frames_are_on_a_gpu(
     network = FakeNetwork(gpu, runner_spec(plan))
     assert parts.measure_run(plan, network).frames == 6
     assert network.inferred == 6 * len(plan.grid.tiles)
-    assert len(parts.measure_engine(plan, network, calls=21).call_s) == 21
+    assert len(parts.measure_engine(plan, network, calls=21, lead_s=0.1).call_s) == 21
     with rings.open_ring(plan, network, count=4) as ring:
         kept = ring.frames
     gpu.check_clean()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers.ends_on_cpu import COMPILER, run_on_cpu
 
-from engines.cudnn.compile import compile_kernel
+from engines.cudnn.compile import KernelSource, compile_kernel
 from engines.cudnn.ends import (
     enlarge_call,
     enlarge_source,
@@ -43,8 +43,9 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("kernels")
 
 
-@pytest.mark.parametrize("io_dtype", DTYPES)
-@pytest.mark.parametrize(("factor", "channels"), [(1, 8), (2, 24), (4, 96)])
+@pytest.mark.parametrize(
+    ("factor", "channels", "io_dtype"), [(1, 8, "float16"), (1, 8, "float32"), (2, 24, "float16"), (4, 96, "float32")]
+)
 def test_pack_unshuffles_keeps_what_rounding_left_and_pads_with_zeros(folder, io_dtype, factor, channels):
     height, width, pitch = 3, 300, channels + 8
     image = np.random.default_rng(1).random((2, 3, height * factor, width * factor)).astype(DTYPES[io_dtype])
@@ -62,7 +63,7 @@ def test_pack_unshuffles_keeps_what_rounding_left_and_pads_with_zeros(folder, io
     assert np.isnan(target[..., channels:]).all()
 
 
-@pytest.mark.parametrize("factor", [2, 3])
+@pytest.mark.parametrize("factor", [2])
 def test_enlarge_repeats_pixels_of_a_slice(folder, factor):
     height, width = 3, 70
     source = np.random.default_rng(2).random((2, height, width, 24)).astype(np.float16)
@@ -79,9 +80,17 @@ def test_enlarge_repeats_pixels_of_a_slice(folder, factor):
     np.testing.assert_array_equal(target, source[..., 8:].repeat(factor, 1).repeat(factor, 2))
 
 
-@pytest.mark.parametrize("io_dtype", DTYPES)
-@pytest.mark.parametrize("has_base", [False, True])
-@pytest.mark.parametrize(("factor", "channels"), [(1, 8), (2, 16), (3, 32), (4, 48)])
+@pytest.mark.parametrize(
+    ("factor", "channels", "has_base", "io_dtype"),
+    [
+        (1, 8, False, "float16"),
+        (1, 8, True, "float32"),
+        (2, 16, True, "float16"),
+        (3, 32, False, "float32"),
+        (4, 48, True, "float16"),
+        (4, 48, True, "float32"),
+    ],
+)
 def test_finish_shuffles_and_adds_the_enlarged_input(folder, io_dtype, has_base, factor, channels):
     height, width = 3, 77
     random = np.random.default_rng(3)
@@ -110,6 +119,7 @@ def test_the_kernels_compile_for_hopper(io_dtype):
         pack_source(plan, PackStep(name="p", target=whole, factor=4), io_dtype=io_dtype),
         enlarge_source(EnlargeStep(name="e", source=whole, target=Slice(buffer=1, first=0, channels=48), factor=2)),
         finish_source(FinishStep(name="f", source=whole, factor=4, colours=3, has_base=True), io_dtype=io_dtype),
+        KernelSource(name="check", defines=(("POISON", int(io_dtype == "float16")),), threads=256),
     ]
     for source in sources:
         assert compile_kernel(source, capability=(9, 0)).startswith(b"\x7fELF")

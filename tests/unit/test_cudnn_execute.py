@@ -6,10 +6,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from helpers.cudnn_double import make_cudnn
 from helpers.cudnn_world import KEY, CudnnWorld, noise
 from helpers.ends_on_cpu import COMPILER
 from helpers.plan_on_cpu import PlanOnCpu
+from helpers.quiet_networks import small_network
 
 from engines import find_model
 from engines.cudnn import kernels
@@ -17,9 +19,10 @@ from engines.cudnn.choices import ChoiceStore
 from engines.cudnn.execute import CudnnNetwork
 from engines.cudnn.fused import build_fused_graph, constants_of, signature_of
 from engines.cudnn.graph import read_graph
+from engines.cudnn.joins import find_joins
 from engines.cudnn.plan import PlanOptions, plan_network
 from engines.errors import InferenceFailed
-from engines.networks import GraphOptions, load_network
+from engines.networks import GraphOptions
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C++ compiler")
 SRVGG, RRDB = "realesr-animevideov3", "RealESRGAN_x4plus_anime_6B"
@@ -44,8 +47,8 @@ def make_world(monkeypatch, folder):
         world.check_clean()
 
 
-def plan_of(name, *, height=8, width=8, options=None):
-    graph = load_network(find_model(name)).graph(
+def plan_of(name, *, height=8, width=8, options=None, features=16):
+    graph = small_network(find_model(name), features=features).graph(
         GraphOptions(precision="fp16", io_dtype="float16", batch=1, height=height, width=width)
     )
     return plan_network(read_graph(graph), options=options)
@@ -158,7 +161,7 @@ def test_nothing_runs_if_every_plan_is_wrong(make_world, tmp_path):
 
 
 class OwnDouble:
-    """Stands in for our Hopper convolutions of 64 -> 64: a graph of cuDNN's double, right or not."""
+    """Stands in for our Hopper convolutions of 16 -> 16: a graph of cuDNN's double, right or not."""
 
     wrong = ()
 
@@ -167,7 +170,7 @@ class OwnDouble:
         self._cudnn = make_cudnn(device, wrong=self.wrong)
 
     def prepare(self, plan, step, *, address):
-        if step.kernel.shape != (64, 64, 3, 3):
+        if step.kernel.shape != (16, 16, 3, 3):
             return None
         operands = {1: address(step.source), 4: address(step.target)}
         for number, array in constants_of(step).items():
@@ -183,6 +186,53 @@ class OwnDouble:
         class Step:
             def launch(self, stream):
                 graph.execute_plan_at_index(operands, scratch.pointer, 1, {"stream": stream.handle})
+
+        return Step()
+
+    def prepare_enlarging(self, plan, enlarge, step, *, address):
+        """Reads the small picture when it runs, as the real one does."""
+        return self._joined(plan, step, source=enlarge.source, target=step.target, address=address)
+
+    def prepare_finishing(self, plan, step, finish, *, is_half, address):
+        return self._joined(plan, step, source=step.source, finish=finish, address=address)
+
+    def _joined(self, plan, step, *, source, address, target=None, finish=None):
+        gpu, wrong = self._gpu, self.wrong
+
+        def array(part):
+            """Of a whole buffer: address, length and shape."""
+            buffer = plan.buffers[part.buffer]
+            assert (part.first, part.channels) == (0, buffer.channels)
+            return address(part), buffer.bytes(plan.batch), (plan.batch, buffer.height, buffer.width, buffer.channels)
+
+        def read(start, count, shape):
+            return torch.from_numpy(gpu.bytes_at(start, count).view(np.float16).reshape(shape).astype(np.float32))
+
+        class Step:
+            def launch(self, stream, *, image=0, picture=0):
+                size = 2 * int(np.prod(plan.output_shape))
+                start, count, shape = (picture, size, plan.output_shape) if finish else array(target)
+                base = (image, 2 * plan.batch * 3 * plan.height * plan.width, (plan.batch, 3, plan.height, plan.width))
+
+                def run():
+                    small = read(*array(source)).permute(0, 3, 1, 2)
+                    factor = step.height // small.shape[2]
+                    large = small.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+                    kernel = torch.from_numpy(step.kernel).half().float()
+                    value = torch.nn.functional.conv2d(large, kernel, torch.from_numpy(step.bias), padding=1)
+                    for one in step.epilogue:
+                        value = torch.where(value > 0, value, value * torch.from_numpy(one.slopes).view(1, -1, 1, 1))
+                    if finish:
+                        value = torch.nn.functional.pixel_shuffle(value[:, : 3 * finish.factor**2], finish.factor)
+                        if finish.has_base:
+                            value += read(*base).repeat_interleave(finish.factor, 2).repeat_interleave(finish.factor, 3)
+                    else:
+                        value = value.permute(0, 2, 3, 1)
+                    result = value.numpy() * (0.9 if "joined" in wrong else 1.0)
+                    gpu.bytes_at(start, count).view(np.float16).reshape(shape)[...] = result.astype(np.float16)
+
+                reads = [array(source)[:2], *([base[:2]] if finish and finish.has_base else [])]
+                gpu.enqueue(stream.handle, run, name="joined", reads=tuple(reads), writes=((start, count),))
 
         return Step()
 
@@ -220,3 +270,23 @@ def test_a_kernel_of_ours_that_was_chosen_is_taken_again(make_world, tmp_path, m
         chosen, picture = run(world, plan, ChoiceStore(tmp_path, KEY), tiles=tiles)
         assert "own" in chosen
         np.testing.assert_allclose(picture.astype(np.float32), PlanOnCpu(plan).run(tiles), atol=4e-3)
+
+
+@pytest.mark.parametrize(("name", "is_wrong"), [(SRVGG, False), (RRDB, False), (RRDB, True)])
+def test_steps_are_joined_where_the_joined_kernel_is_right(make_world, tmp_path, monkeypatch, caplog, name, is_wrong):
+    """Right or not, the picture is right, in the first start and in the second, which compares nothing."""
+    world, plan = make_world(compute_capability=(9, 0)), plan_of(name, height=6, width=8, features=64)
+    monkeypatch.setattr(
+        kernels, "OwnConvolutions", type("Own", (OwnDouble,), {"wrong": {"joined"} if is_wrong else ()})
+    )
+    joins = find_joins(plan, is_half=True)
+    assert len(joins) == (3 if name == RRDB else 1)
+    tiles = noise((1, 3, 6, 8))
+    for turn in range(2):
+        world.gpu.log.clear()
+        _, picture = run(world, plan, ChoiceStore(tmp_path, KEY), tiles=tiles)
+        np.testing.assert_allclose(picture.astype(np.float32), PlanOnCpu(plan).run(tiles), atol=4e-3)
+        names = [line.partition("@")[0] for line in world.gpu.log]
+        assert ("finish" in names) == is_wrong
+        assert ("joined" in names) == (turn == 0 or not is_wrong)
+    assert ("stay two steps" in caplog.text) == is_wrong

@@ -20,9 +20,9 @@ HELPERS = Path(__file__).resolve().parents[1] / "helpers"
 KINDS = {
     "growth-64": StripKind(inputs=64, outputs=32, activates=True),
     "growth-96": StripKind(inputs=96, outputs=32, activates=True),
+    "growth-96-planes": StripKind(inputs=96, outputs=32, activates=True, swizzled=False),
     "growth-160": StripKind(inputs=160, outputs=32, activates=True),
     "growth-160-wide": StripKind(inputs=160, outputs=32, activates=True, consumers=3),
-    "growth-160-planes": StripKind(inputs=160, outputs=32, activates=True, swizzled=False),
     "block-end": StripKind(inputs=192, outputs=32, adds=2),
     "body": StripKind(inputs=64, outputs=64, activates=True),
     "first": StripKind(inputs=8, outputs=64),
@@ -31,11 +31,18 @@ KINDS = {
     "shuffled-float32": StripKind(inputs=64, outputs=48, factor=4, has_base=True, is_half=False),
     "planar": StripKind(inputs=64, outputs=8, factor=1),
 }
+LAYOUTS = {"growth-96-planes", "growth-160-wide", "first", "enlarging"}
+"""One of every way in which shared memory is laid out; the others repeat these with other numbers of channels."""
+BRANCHES = {"block-end", "enlarging", "shuffled-float32", "planar"}
+"""Together, every branch of the source."""
 
 
-@pytest.fixture(params=KINDS, scope="module")
-def kind(request):
-    return KINDS[request.param]
+def kinds(often):
+    """All kinds; those that repeat what others show are slow tests."""
+    return pytest.mark.parametrize(
+        "kind",
+        [pytest.param(kind, id=name, marks=[] if name in often else pytest.mark.slow) for name, kind in KINDS.items()],
+    )
 
 
 def convolved(pixels, kernel):
@@ -48,13 +55,13 @@ def convolved(pixels, kernel):
     return total
 
 
+@kinds(LAYOUTS)
 def test_a_walk_of_every_consumer_is_the_convolution(kind, tmp_path):
     if COMPILER is None:
         pytest.skip("there is no C++ compiler")
     shutil.copy(HELPERS / "cudnn_on_cpu.cuh", tmp_path / "platform.cuh")
-    for name in ("conv_layout.cuh", "strip_layout.cuh"):
-        shutil.copy(SOURCES / name, tmp_path)
-    command = [COMPILER, "-std=c++17", "-O2", "-fPIC", "-shared", f"-I{tmp_path}", *kind.source.macros]
+    shutil.copy(SOURCES / "strip_layout.cuh", tmp_path)
+    command = [COMPILER, "-std=c++17", "-O1", "-fPIC", "-shared", f"-I{tmp_path}", *kind.source.macros]
     library = tmp_path / "model.so"
     subprocess.run([*command, str(HELPERS / "strip_model.cpp"), "-o", str(library)], check=True)
     model = ctypes.CDLL(str(library))
@@ -77,6 +84,7 @@ def test_a_walk_of_every_consumer_is_the_convolution(kind, tmp_path):
             np.testing.assert_array_equal(result, right)
 
 
+@kinds(BRANCHES)
 def test_the_kernel_compiles_for_hopper_and_fits(kind):
     pytest.importorskip("cuda.bindings.nvrtc")
     assert kind.source.shared_bytes <= 227 * 1024

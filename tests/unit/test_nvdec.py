@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +283,35 @@ def test_a_change_of_image_size_is_an_error_and_not_a_scaled_image(tmp_path, gpu
                 counters.append(media.read_counter(frame))
     assert "cut the file" in caught.value.hint
     assert counters == list(range(len(counters)))
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg2video", "libsvtav1"])
+def test_a_change_of_colours_is_an_error_wherever_decoding_begins(tmp_path, gpu, library, codec):
+    """Software follows the matrix; NVDEC gives images without a word of theirs."""
+    suffix = "obu" if codec == "libsvtav1" else "ts"
+    parts = []
+    for number, matrix in enumerate((1, 6)):
+        part = tmp_path / f"{number}.{suffix}"
+        pts = range(10 * number, 10 * number + 10)
+        tags = {"matrix": matrix, "primaries": 1, "transfer": 1, "full_range": False}
+        media.write_counter_video(part, frames=10, pts=pts, time_base=Fraction(1, 25), codec=codec, **tags)
+        parts.append(part.read_bytes())
+    film = tmp_path / f"film.{suffix}"
+    film.write_bytes(b"".join(parts))
+    info = probe_media(film)
+    words = r"colours change from bt709, limited range to bt601, limited range at \d"
+    with NvdecDecoder(info, device=gpu, library=library) as decoder:
+        given = []
+        with pytest.raises(UnsupportedMedia, match=words) as caught:
+            for frame in decoder.frames():
+                given.append(frame.stamp.index)
+        assert given == list(range(len(given))) and len(given) <= 10
+    assert "decode.kind: libav" in caught.value.hint
+    index = build_frame_index(info)
+    if len(index.entries) > 1:
+        decoder = NvdecDecoder(info, device=gpu, library=library, index=index)
+        with decoder, pytest.raises(UnsupportedMedia, match=words):
+            list(decoder.frames(10))
 
 
 def test_a_file_that_ends_early_is_damaged_as_with_software_decoding(tmp_path, gpu, library):

@@ -32,7 +32,7 @@ from tools.profile_figures import measure
 from tools.profile_nvml import GpuReading, open_gpu_meter
 from tools.profile_page import build_page
 from tools.profile_record import Recorded, record_run, run_plain
-from tools.profile_samples import read_threads
+from tools.profile_samples import Sample, ThreadReading, cores_busy, read_threads
 from tools.profile_stages import watch_stages
 
 ROOT = Path(__file__).parents[2]
@@ -236,6 +236,17 @@ class FakeLibrary:
 
     def nvmlDeviceGetClockInfo(self, _: int, kind: int) -> int:
         return (1980, 2619, 1530)[kind]
+
+
+def test_cores_are_counted_between_samples_that_are_far_enough_apart() -> None:
+    """Two samples within a moment would show what the kernel had not booked yet: dozens of cores, or less than none."""
+
+    def sample(time_s: float, *cpu_s: float) -> Sample:
+        threads = {n: ThreadReading(name="t", cpu_s=taken, queued_s=0.0) for n, taken in enumerate(cpu_s)}
+        return Sample(time_s=time_s, rss_bytes=1, threads=threads, gpu=None)
+
+    samples = [sample(1.0, 1.0), sample(1.001, 1.04), sample(1.5, 1.5, 0.25), sample(1.501, 1.0), sample(2.5)]
+    assert list(cores_busy(samples)) == [(1.5, 1.5), (2.5, 0.0)]
 
 
 def test_a_gpu_is_asked_and_what_it_does_not_say_is_left_open() -> None:

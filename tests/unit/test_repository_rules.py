@@ -30,11 +30,12 @@ HEAVY = (
     "cudnn",
 )
 LOADED_WHEN_USED = {
+    "engines/cudnn/emulation.py",
     "pipeline/decode/deinterlacing.py",
     "pipeline/decode/field_scan.py",
     "pipeline/decode/film_pass.py",
     "pipeline/decode/frame_filter.py",
-    "pipeline/decode/image_size.py",
+    "pipeline/decode/image_watch.py",
     "pipeline/decode/libav.py",
     "pipeline/decode/nvdec.py",
     "pipeline/decode/nvdec_pass.py",

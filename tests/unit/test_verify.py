@@ -3,6 +3,7 @@
 from dataclasses import replace
 from fractions import Fraction
 
+import av
 import pytest
 from helpers.films import make_film
 from helpers.media import run_ffmpeg, write_rich_mkv
@@ -79,6 +80,19 @@ def test_a_truncated_file_fails(made, tmp_path):
     cut.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     with pytest.raises(VerificationFailed):
         verify_output(cut, expected)
+
+
+def test_a_single_bit_that_is_not_the_encoders_is_found(made, tmp_path):
+    """Inside a picture, where nothing of the container says so, and decoders may conceal it."""
+    path, expected = made
+    with av.open(str(path)) as film:
+        packet = bytes(next(p for n, p in enumerate(film.demux(video=0)) if n == 12))
+    content = path.read_bytes()
+    place = content.index(packet) + len(packet) - 1
+    bad = tmp_path / "bad.mkv"
+    bad.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    with pytest.raises(VerificationFailed, match="coded picture 12: another, not its segment's"):
+        verify_output(bad, expected)
 
 
 @pytest.mark.parametrize("content", [b"", b"no film at all" * 100])

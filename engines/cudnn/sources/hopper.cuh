@@ -8,9 +8,6 @@ DEVICE unsigned int shared_address(const void* pointer) { return (unsigned int)_
 DEVICE void barrier_init(unsigned int barrier, int arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 }
-DEVICE void barrier_arrive(unsigned int barrier) {
-    asm volatile("{.reg .b64 t; mbarrier.arrive.shared::cta.b64 t, [%0];}" ::"r"(barrier) : "memory");
-}
 DEVICE void barrier_arrive_if(bool condition, unsigned int barrier) {
     asm volatile("{.reg .b64 t; .reg .pred p; setp.ne.b32 p, %0, 0; @p mbarrier.arrive.shared::cta.b64 t, [%1];}" ::"r"(
                      (int)condition),
@@ -57,19 +54,6 @@ DEVICE void load_bytes(unsigned int to, const void* from, int bytes, unsigned in
                  : "memory");
 }
 
-// 16 bytes from global to shared memory; zeros where `is_inside` is false (the address must be valid all the same).
-DEVICE void copy_16(unsigned int to, const void* from, bool is_inside) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(is_inside ? 16 : 0)
-                 : "memory");
-}
-DEVICE void group_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-// Until all but the last LEFT groups of this thread's copies have arrived.
-template <int LEFT>
-DEVICE void wait_for_groups() {
-    asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
-}
-DEVICE void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
-
 // What ordinary instructions wrote to shared memory becomes visible to wgmma.
 DEVICE void fence_for_wgmma() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
@@ -82,9 +66,6 @@ DEVICE void fewer_registers() {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(COUNT));
 }
 
-// Waits for the 128 threads of one warpgroup; 0 is __syncthreads' own.
-DEVICE void warpgroup_barrier(int name) { asm volatile("bar.sync %0, 128;" ::"r"(name) : "memory"); }
-
 DEVICE void wgmma_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 // Until all but the last LEFT groups of products are done.
@@ -92,7 +73,6 @@ template <int LEFT>
 DEVICE void wgmma_wait_but() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(LEFT) : "memory");
 }
-DEVICE void wgmma_wait() { wgmma_wait_but<0>(); }
 
 // Keeps the compiler from reading or writing sums anywhere but here: it does not know that wgmma runs on after it was
 // issued.
@@ -123,13 +103,6 @@ DEVICE unsigned int halves_of(float low, float high) {
     unsigned int word;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
     return word;
-}
-
-// Four 8x8 matrices of halves, each transposed, to rows of 16 bytes whose addresses the lanes give.
-DEVICE void store_transposed(unsigned int address, unsigned int a, unsigned int b, unsigned int c, unsigned int d) {
-    asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(a),
-                 "r"(b), "r"(c), "r"(d)
-                 : "memory");
 }
 
 // Numbers of the registers of sums in the text of an instruction, and those registers, by fours.
@@ -165,12 +138,3 @@ WGMMA(96, 48, NUMBERS_48, 48, 49, SUMS_48(0))
 WGMMA(144, 72, NUMBERS_72, 72, 73, SUMS_48(0), SUMS_16(48), SUMS_4(64), SUMS_4(68))
 WGMMA(192, 96, NUMBERS_96, 96, 97, SUMS_48(0), SUMS_48(48))
 WGMMA(256, 128, NUMBERS_128, 128, 129, SUMS_48(0), SUMS_48(48), SUMS_16(96), SUMS_16(112))
-
-// The same, but starting from zeros where `accumulate` is 0.
-DEVICE void wgmma_n256(float (&d)[128], unsigned long long a, unsigned long long b, int accumulate) {
-    asm volatile("{.reg .pred p; setp.ne.b32 p, %130, 0; wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 {" NUMBERS_128
-                 "}, %128, %129, p, 1, 1, 0, 0;}"
-                 : SUMS_48(0), SUMS_48(48), SUMS_16(96), SUMS_16(112)
-                 : "l"(a), "l"(b), "r"(accumulate));
-}
-DEVICE void wgmma_n96(float (&d)[48], unsigned long long a, unsigned long long b) { multiply(d, a, b); }

@@ -9,9 +9,6 @@
 #define SHARED __shared__
 #define KERNEL(name, Arguments) \
     extern "C" __global__ void __launch_bounds__(THREADS) name(const __grid_constant__ Arguments a)
-// The same, in so few registers that a multiprocessor holds `blocks` of it at once.
-#define KERNEL_OF(name, Arguments, blocks) \
-    extern "C" __global__ void __launch_bounds__(THREADS, blocks) name(const __grid_constant__ Arguments a)
 #define EACH_THREAD if (const int thread = threadIdx.x; true)
 #define SYNCHRONIZE __syncthreads()
 #define BLOCK_X int(blockIdx.x)

@@ -9,7 +9,23 @@
 // 16 bytes a pixel for each 8 channels.
 // Source: PTX ISA 8.7, "Shared memory matrix layout", "Matrix descriptor format", "Swizzling modes".
 #pragma once
-#include "conv_layout.cuh"
+#include "platform.cuh"
+
+enum {
+    CELL_BYTES = 16,     // 8 channels of one pixel, or of one output of one tap of the weights
+    WEIGHT_STRIDE = 8,   // cells between groups of 8 rows of an operand without swizzle
+};
+
+// Matrix descriptor; addresses and distances in cells. No base offset.
+DEVICE unsigned long long descriptor(unsigned int cell, unsigned int leading, unsigned int stride) {
+    return (unsigned long long)(cell & 0x3FFF) | (unsigned long long)(leading & 0x3FFF) << 16 |
+           (unsigned long long)(stride & 0x3FFF) << 32;
+}
+
+// Row and column of D of register 4 * block + 2 * half + part. Source: PTX ISA, figure "WGMMA .m64nNk16 register
+// fragment layout for accumulator matrix D".
+DEVICE int fragment_row(int warp, int lane, int half) { return 16 * warp + lane / 4 + 8 * half; }
+DEVICE int fragment_column(int lane, int block, int part) { return 8 * block + 2 * (lane % 4) + part; }
 
 enum {
     PART = 64,                                      // pixels of a consumer

@@ -10,8 +10,9 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from datetime import tzinfo
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engines.atomic import write_atomic
 from pipeline.errors import OutputError
@@ -19,6 +20,9 @@ from pipeline.show.morning import words
 from pipeline.show.morning.summary import FilmFile, JobSummary, RunSummary
 from pipeline.show.morning.timeline import plan_timeline
 from pipeline.show.wording import format_rate, safe_text
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 MAX_PICTURED_FILMS = 200
 """Pictures of so many films add at most 16 MB (``thumbnails.MAX_BYTES`` each, a third more in base64)."""
@@ -92,20 +96,8 @@ def build_page(summary: RunSummary, *, zone: tzinfo | None = None) -> str:
     Returns:
         HTML that UTF-8 can encode.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=PackageLoader("pipeline.show.morning"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_visible,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent=_percent, short=_shortened, address=Markup)  # addresses are ours, and long
     films = _views(summary)
-    return environment.get_template("report.html").render(
+    return _template().render(
         summary=summary,
         verdict=words.say_verdict(summary),
         began=_say_time(summary, zone=zone),
@@ -121,6 +113,24 @@ def build_page(summary: RunSummary, *, zone: tzinfo | None = None) -> str:
         spell_span=words.spell_span,
         status_words=words.STATUS_WORDS,
     )
+
+
+@cache
+def _template() -> Template:
+    """Compiling it takes longer than a short film."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("pipeline.show.morning"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=_percent, short=_shortened, address=Markup)  # addresses are ours, and long
+    return environment.get_template("report.html")
 
 
 def _visible(value: Any) -> Any:
