@@ -38,6 +38,7 @@ from pipeline.config.yaml_text import dump_yaml
 from pipeline.errors import ConfigError, GraphFailed, MediaError, PipelineError
 from pipeline.inputs.find import find_jobs
 from pipeline.plan import JobPlan
+from pipeline.probe import probe_media
 from pipeline.tuned import OPEN_VALUES, Kept, circumstances, default_folder, file_name, write_kept
 from tools.tune_bench import FilmBench, usable_core_count
 from tools.tune_offers import offer_precisions, offer_presets
@@ -74,6 +75,11 @@ def cut_stretch(film: Path, *, at_s: float, folder: Path) -> Path:
         MediaError: It cannot be cut.
         SetupError: There is no ffmpeg.
     """
+    length_s = probe_media(film).duration_s
+    if length_s is not None and at_s >= length_s:
+        raise MediaError(
+            f"{film} is {length_s:.1f} s long: nothing is there at {at_s:g} s", path=film, hint="choose an earlier time"
+        )
     stretch = folder / f"{film.stem}.mkv"
     command = [str(find_ffmpeg().path), "-v", "error", "-ss", str(at_s), "-i", str(film), "-t", str(STRETCH_S)]
     command += ["-map", "0:v:0", "-c", "copy", str(stretch)]
@@ -152,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--budget must be more than 0")
     try:
         return tune(arguments)
-    except (PipelineError, EngineError, GraphFailed) as exc:
+    except (PipelineError, EngineError, GraphFailed, OSError) as exc:
         hint = getattr(exc, "hint", "")
         print(f"error: {exc}" + (f"\n  {hint}" if hint else ""), file=sys.stderr)
         return 1
@@ -175,7 +181,7 @@ def tune(arguments: argparse.Namespace) -> int:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             stretch = cut_stretch(film, at_s=arguments.at, folder=folder)
         bench = stack.enter_context(FilmBench(config, stretch))
-        name = bench.plan().info.path.name
+        name = bench.plan().info.path.name if film is None else film.name
         if arguments.forget:
             return forget(bench.plan())
         spent_s = bench.settle_frames(budget_s=arguments.budget)
@@ -192,9 +198,11 @@ def tune(arguments: argparse.Namespace) -> int:
                 best[key] = value
         plan, by_hand, frames = bench.plan(best), set_by_hand(config), bench.frame_count
     best_config = with_settings(config, [best], source="tools/tune.py") if best else config
+    best_config = best_config.model_copy(update={"input": config.input})
     out = arguments.out or Path(f"tuned-{Path(name).stem}.yaml")
     write_config(out, best_config, film=name, words=result_line(found))
-    cache = None if arguments.no_keep else default_folder()
+    says_nothing = found.is_cut_short and not found.best.settings
+    cache = None if arguments.no_keep or says_nothing else default_folder()
     kept = None if cache is None else keep(plan, found, folder=cache)
     if arguments.json:
         print(json.dumps({"film": name, "frames": frames, **as_json(found, offers=offers)}, indent=2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,7 @@ def test_the_tool_writes_a_config_that_runs_and_later_plans_take_what_it_found(
     found: list[Found] = []
 
     def spy(*arguments: Any, **options: Any) -> Found:
-        found.append(search(*arguments, **options))
+        found.append(replace(search(*arguments, **options), is_cut_short=False))
         return found[0]
 
     monkeypatch.setattr(tune, "search", spy)
