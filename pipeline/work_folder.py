@@ -10,26 +10,32 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import itertools
-import json
 import logging
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from engines.atomic import fsync_folder, write_atomic
+from engines.atomic import fsync_folder
 from pipeline.errors import OutputError, OutputHeld
+from pipeline.work_holder import HOLDER_NAME, Holder, read_holder
 
 logger = logging.getLogger(__name__)
 
-HOLDER_NAME = "holder.json"
 REPLACED_NAME = "replaced"
 """The older result of an output that is a folder, between the two renames that replace it (``pipeline.job``)."""
 KEPT_NAMES = frozenset({HOLDER_NAME, REPLACED_NAME})
 """What belongs to the folder itself, and not to the film."""
+
+ENDING_S = 30.0
+"""How long a holder that is ending may take to give the folder back before others are kept out: ``run.join_deadline_s``
+as it is unless set, which is what a film's process takes at most when its run was killed."""
+_LOOK_S = 0.02
+"""How often it is looked whether it has."""
 
 MOST_NAME_BYTES = 225
 """Longest name of a work folder: 255 (NAME_MAX of Linux), less what setting it aside adds."""
@@ -161,7 +167,7 @@ def _own_folder(work: Path, *, output: Path, clear: bool, run_folder: Path | Non
             _restore_replaced(work, output=output)
             if clear:
                 _clear(work)
-            _write_holder(work, run_folder=run_folder)
+            Holder.this_process(run_folder).write(work)
             fsync_folder(work.parent)  # what is committed in it must be found after a power cut
         except BaseException:
             with suppress(OSError):
@@ -178,21 +184,35 @@ def _lock_existing(work: Path, *, output: Path) -> int | None:
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _take_lock(descriptor, work=work):
+            holder = read_holder(work)
+            raise OutputHeld(
+                f"another run is working on {output}{'' if holder is None else holder.words()}",
+                path=output,
+                hint="wait for it, or set another output.name",
+            )
         if _is_folder_behind(work, descriptor):
             return descriptor
-    except BlockingIOError as exc:
-        os.close(descriptor)
-        raise OutputHeld(
-            f"another run is working on {output}{_describe_holder(work)}",
-            path=output,
-            hint="wait for it, or set another output.name",
-        ) from exc
     except BaseException:
         os.close(descriptor)
         raise
     os.close(descriptor)
     return None
+
+
+def _take_lock(descriptor: int, *, work: Path) -> bool:
+    """Lock a folder; False if another run has it. Waits for a while where that one is ending."""
+    until_s = time.monotonic() + ENDING_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = read_holder(work)
+            if holder is None or not holder.is_ending() or time.monotonic() >= until_s:
+                return False
+            time.sleep(_LOOK_S)
+        else:
+            return True
 
 
 def _is_folder_behind(work: Path, descriptor: int) -> bool:
@@ -228,36 +248,3 @@ def _has_segments(work: Path) -> bool:
         return any(re.fullmatch(SEGMENT_NAME, entry.name) for entry in work.iterdir())
     except OSError:
         return True  # a folder that cannot be looked at is not removed
-
-
-def _write_holder(work: Path, *, run_folder: Path | None) -> None:
-    facts = {
-        "pid": os.getpid(),
-        "host": os.uname().nodename,
-        "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        "run_folder": None if run_folder is None else str(run_folder),
-    }
-    write_atomic(work / HOLDER_NAME, (json.dumps(facts) + "\n").encode("ascii"))
-
-
-def _describe_holder(work: Path) -> str:
-    """Who holds the folder, as far as it says so and that can be; to be read behind its name."""
-    try:
-        facts = json.loads((work / HOLDER_NAME).read_bytes())
-        pid, host = int(facts["pid"]), str(facts["host"])
-        words = f": process {pid} on {host} since {facts['since']}"
-        if facts["run_folder"]:
-            words += f", run folder {facts['run_folder']}"
-    except (OSError, KeyError, TypeError, ValueError):
-        return ""
-    return "" if host == os.uname().nodename and not _is_alive(pid) else words
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

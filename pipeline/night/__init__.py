@@ -10,7 +10,6 @@ retry      whether a film that failed is tried again, and when
 hooks      the user's commands at the end of a film and of the run
 supervisor the loop over all films; what it remembers is in ``records``, how it measures time in ``clock``
 gpu_health whether the GPU is lost or slowed down
-liveness   whether a process that wrote a status still lives
 ========== ============================================================================================
 
 A film is never frozen in the middle: whatever makes a run wait lets the film finish its segment and ends its process,

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.night.liveness import look_for, mark_process
+from pipeline.liveness import look_for, mark_process
 
 FILE_NAME = "status.json"
 

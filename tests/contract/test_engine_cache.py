@@ -49,7 +49,7 @@ def start(code, folder, *arguments):
 
 
 def finish(process):
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     return out, err
 

@@ -357,6 +357,6 @@ def test_ctrl_c_from_outside_is_seen_though_the_compiler_does_not_look_at_python
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
-        assert process.wait(timeout=60) == 130, rest
+        assert process.wait(timeout=120) == 130, rest
     assert "stopped: the build of RealESRGAN_x4plus" in rest
     assert not list(tmp_path.glob("*.engine"))

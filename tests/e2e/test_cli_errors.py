@@ -22,7 +22,7 @@ def nightscale(*arguments: str | Path, folder: Path = ROOT) -> subprocess.Comple
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=120,
     )
 
 
@@ -64,7 +64,7 @@ def test_the_schema_goes_to_standard_output() -> None:
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     command = f'"{sys.executable}" -m pipeline schema | head -c 1; echo "${{PIPESTATUS[0]}}"'
-    result = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    result = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     assert result.stdout == "{0\n"
     assert result.stderr == ""
 
@@ -77,7 +77,7 @@ def test_nothing_breaks_without_standard_streams(closed: str) -> None:
         "assert os.open('/dev/null', os.O_RDONLY) > 2; sys.exit(main(['run', 'missing.yaml']))"
     )
     command = f'exec "{sys.executable}" -c "{code}" {closed}'
-    result = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, check=False, timeout=60)
+    result = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, check=False, timeout=120)
     assert result.returncode == 2
 
 
@@ -89,6 +89,6 @@ def test_ctrl_c_is_exit_code_130_and_one_word(tmp_path: Path) -> None:
     )
     with fifo.open("w"):  # opens once the program reads its config, which then waits for text
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert err == "stopped\n"

@@ -18,9 +18,9 @@ SLOW = {"infer": {"model": "realesr-animevideov3", "backend": "auto"}}
 
 def wait_for_segment(folder: Path) -> None:
     """Wait until the encoder has begun."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not list(folder.rglob("*.part")):
-        assert time.monotonic() < deadline, "no segment was begun within 60 s"
+        assert time.monotonic() < deadline, "no segment was begun within 120 s"
         time.sleep(0.05)
 
 
@@ -34,7 +34,7 @@ def test_a_second_signal_ends_the_run_at_once_and_leaves_nothing(tmp_path: Path,
             program.send_signal(number)
             time.sleep(0.5)  # two at once may arrive as one
             program.send_signal(number)
-            out, err = program.communicate(timeout=30)
+            out, err = program.communicate(timeout=120)
         finally:
             program.kill()
     assert program.returncode == 130, err

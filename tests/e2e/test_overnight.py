@@ -128,7 +128,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on_where_it_was(tmp_path: Path, film: Und
     program = place.start()
     segments_at_least(place, 3, program)
     program.send(signal.SIGINT)
-    ending = program.wait(within_s=60)
+    ending = program.wait(within_s=120)
     assert ending.code == 130, ending.err
     assert (
         ending.out == b"" and "after the segment in work" in ending.err and "the next run goes on there" in ending.err
@@ -155,7 +155,7 @@ def test_ctrl_c_twice_ends_at_once_and_keeps_the_segments(tmp_path: Path, film: 
     for _ in range(2):
         program.send(signal.SIGINT)
     started_s = time.monotonic()
-    ending = program.wait(within_s=60)
+    ending = program.wait(within_s=120)
     assert time.monotonic() - started_s < 20
     assert ending.code == 130 and "at once" in ending.err, ending.err
     assert_clean(place)  # no segment was finished, so nothing is worth keeping

@@ -24,7 +24,7 @@ MPEG2_FIELDS = (*MPEG2, "-flags", "+ildct+ilme")
 def run_ffmpeg(*arguments: str) -> bytes:
     """ffmpeg's standard output."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-y", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
+    return subprocess.run(command, check=True, capture_output=True, timeout=120).stdout
 
 
 def write_film(

@@ -354,7 +354,7 @@ def _encode_cover(container: Any, picture: Any) -> None:
 def run_ffmpeg(*arguments: str) -> None:
     """Run the ffmpeg program that comes with imageio-ffmpeg; its output is shown if it fails."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-nostdin", "-y", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, f"{command}\n{done.stderr}"
 
 

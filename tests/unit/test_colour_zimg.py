@@ -69,7 +69,7 @@ def zscale(raw: bytes, options: str, *, source: str, target: str, height: int, w
     ]
     command += ["-s", f"{width}x{height}", "-i", "-", "-vf", f"zscale={options}"]
     command += ["-f", "rawvideo", "-pix_fmt", target, "-"]
-    return subprocess.run(command, input=raw, stdout=subprocess.PIPE, check=True, timeout=60).stdout
+    return subprocess.run(command, input=raw, stdout=subprocess.PIPE, check=True, timeout=120).stdout
 
 
 def zimg_rgb(planes: Any, format: SampleFormat) -> NDArray[np.float32]:

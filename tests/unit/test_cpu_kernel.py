@@ -45,7 +45,7 @@ def test_kernels_run_with_and_without_a_cache_folder(tmp_path: Path, is_writable
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert run.stdout == "42\n", run.stderr

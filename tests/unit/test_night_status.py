@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pipeline.cli import main
 from pipeline.errors import OutputError
 from pipeline.night.commands import ask_run, describe_run, locate_run
-from pipeline.night.liveness import look_for, mark_process
+from pipeline.liveness import look_for, mark_process
 from pipeline.night.requests import list_requests
 from pipeline.night.status import STALE_S, RunState, RunStatus, read_status, write_status
 
@@ -174,10 +174,7 @@ def test_a_process_is_told_from_others_of_its_number() -> None:
 
 
 def test_a_zombie_is_gone() -> None:
-    code = (
-        "import sys; from pipeline.night.liveness import mark_process\n"
-        "print(mark_process(), flush=True); sys.stdin.read()"
-    )
+    code = "import sys; from pipeline.liveness import mark_process\nprint(mark_process(), flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -251,7 +248,7 @@ def test_an_answer_comes_at_once_and_loads_nothing_heavy(tmp_path: Path) -> None
     for _ in range(5):
         started_s = time.perf_counter()
         with start_program("status", str(tmp_path)) as program:
-            out, err = program.communicate(timeout=30)
+            out, err = program.communicate(timeout=120)
         spans.append(time.perf_counter() - started_s)
         assert program.returncode == 0 and "120 of 500 done" in out, err
     assert statistics.median(spans) < 1.0, spans
@@ -259,4 +256,4 @@ def test_an_answer_comes_at_once_and_loads_nothing_heavy(tmp_path: Path) -> None
         "import sys\nfrom pathlib import Path\nfrom pipeline.cli import main\nmain(['status', sys.argv[1]])\n"
         "assert not {'pydantic', 'numpy', 'yaml', 'rich'} & set(sys.modules), sorted(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True, capture_output=True, timeout=30)
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True, capture_output=True, timeout=120)

@@ -199,4 +199,4 @@ def test_importing_loads_no_library_and_reading_needs_no_torch(tmp_path):
         "import sys; import engines.networks.onnx_file as f; assert 'onnx' not in sys.modules; import pathlib;"
         "f.inspect_onnx(pathlib.Path(sys.argv[1])); assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=120)

@@ -99,7 +99,7 @@ def test_two_calls_at_once_hear_only_what_they_caused(library: TrtLibrary) -> No
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(timeout=120)
     assert heard == {"a": ["from a"], "b": ["from b"]}
 
 
@@ -109,7 +109,7 @@ def test_a_line_from_a_thread_of_the_library_reaches_the_call_that_is_open(libra
             target=library.log.logger.log, args=(library.trt.ILogger.Severity.WARNING, "from a worker")
         )
         thread.start()
-        thread.join(timeout=30)
+        thread.join(timeout=120)
     assert lines.warnings == ["from a worker"]
 
 

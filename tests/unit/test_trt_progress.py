@@ -150,7 +150,7 @@ def test_a_build_in_another_thread_leaves_signals_alone() -> None:
 
     thread = threading.Thread(target=build)
     thread.start()
-    thread.join(timeout=30)
+    thread.join(timeout=120)
     assert seen == [signal.default_int_handler]
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -106,8 +107,11 @@ def test_who_is_kept_out_hears_by_whom(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", None, b'{"pid": 2147483646, "host": "HERE"}'])
-def test_a_holder_that_says_nothing_true_keeps_others_out_all_the_same(tmp_path: Path, content: bytes | None) -> None:
+def test_a_holder_that_says_nothing_true_keeps_others_out_all_the_same(
+    tmp_path: Path, content: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Facts that are missing, damaged or of a process that is dead are not repeated."""
+    monkeypatch.setattr("pipeline.work_folder.ENDING_S", 0.1)
     output = tmp_path / "film.mkv"
     with open_work_folder(output) as work:
         facts = work / "holder.json"
@@ -120,6 +124,50 @@ def test_a_holder_that_says_nothing_true_keeps_others_out_all_the_same(tmp_path:
         with pytest.raises(OutputError) as caught, open_work_folder(output):
             pass
     assert str(caught.value) == f"another run is working on {output}"
+
+
+ENDS_SLOWLY = """
+import ctypes, os, sys, threading, time
+from pathlib import Path
+from pipeline.work_folder import open_work_folder
+folder = open_work_folder(Path(sys.argv[1]))
+folder.__enter__()
+threading.Thread(target=lambda: (time.sleep(1.0), os._exit(0))).start()
+print("held", flush=True)
+sys.stdin.read()
+ctypes.CDLL(None).pthread_exit(None)  # the first thread alone: a zombie for all to see, whose lock is still there
+"""
+
+LOSES_ITS_RUN = """
+import subprocess, sys
+child = "import sys, time; from pathlib import Path; from pipeline.work_folder import open_work_folder\\n"
+child += "with open_work_folder(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read(); time.sleep(1.0)"
+subprocess.Popen([sys.executable, "-c", child, *sys.argv[1:]]).wait()
+"""
+
+
+@pytest.mark.parametrize("program", [ENDS_SLOWLY, LOSES_ITS_RUN], ids=["the last thread", "without its run"])
+def test_a_holder_that_is_ending_is_waited_for(tmp_path: Path, program: str) -> None:
+    output = tmp_path / "film.mkv"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(output)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None and holder.stdin is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(OutputError, match="another run"), open_work_folder(output):
+            pass
+        if program == LOSES_ITS_RUN:
+            holder.kill()
+            holder.wait()
+        holder.stdin.close()
+        time.sleep(0.3)
+        with open_work_folder(output) as work:
+            assert not content_of(work)
+        assert not work.exists()
 
 
 def test_what_a_killed_run_left_is_cleared(tmp_path: Path) -> None:

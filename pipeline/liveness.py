@@ -13,8 +13,12 @@ from typing import Literal
 Liveness = Literal["alive", "gone", "unknown"]
 
 _PROC = Path("/proc")
+_PARENT_FIELD = 1
 _START_FIELD = 19
-"""``starttime`` is field 22 of ``/proc/PID/stat``, the 20th behind the name. Source: proc_pid_stat(5)."""
+"""``ppid`` and ``starttime`` are fields 4 and 22 of ``/proc/PID/stat``, the 2nd and 20th behind the name.
+
+Source: proc_pid_stat(5).
+"""
 
 
 def mark_process() -> str:
@@ -47,11 +51,25 @@ def _machine() -> str:
         return ""
 
 
+def parent_of(pid: int) -> int:
+    """Id of the process that a process belongs to now; 0 if it is gone."""
+    return int(_stat_of(pid)[_PARENT_FIELD] or 0)
+
+
 def _start_of(pid: int) -> str:
     """When a process began, clock ticks since boot; empty if it is gone."""
+    return _stat_of(pid)[_START_FIELD]
+
+
+def _stat_of(pid: int) -> list[str]:
+    """What ``/proc/PID/stat`` says behind the name; empty words if the process is gone.
+
+    A process that ends may look gone and still hold what it had: its first thread is a zombie while others write.
+    """
+    gone = [""] * (_START_FIELD + 1)
     try:
         # the name is in parentheses and may hold anything, parentheses too
-        fields = (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
-        return "" if fields[0] in (b"Z", b"X") else fields[_START_FIELD].decode()
-    except (OSError, IndexError):
-        return ""
+        fields = (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].decode("ascii").split()
+    except OSError:
+        return gone
+    return gone if len(fields) < len(gone) or fields[0] in ("Z", "X") else fields
