@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from pipeline.cli import main
 from pipeline.errors import OutputError
-from pipeline.night.commands import ask_run, describe_run, locate_run
 from pipeline.liveness import look_for, mark_process
+from pipeline.night.commands import ask_run, describe_run, locate_run
 from pipeline.night.requests import list_requests
 from pipeline.night.status import STALE_S, RunState, RunStatus, read_status, write_status
 
