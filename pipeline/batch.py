@@ -98,19 +98,20 @@ def run_batch(config: Config, *, display: Display, options: RunOptions | None = 
             max_attempts=config.run.max_attempts,
             stops_on_error=config.run.on_error == "stop",
         )
-        watching.run_started(len(jobs))
-        for note in found.notes:
-            watching.warning(note)
-        night.run(_watched(config, display=watching) if config.input.watch else jobs)
-        results = tuple(film.result for film in night.films if film.result is not None)
-        batch = BatchResult(
-            jobs=results,
-            elapsed_s=time.perf_counter() - started_s,
-            was_stopped=night.is_stopping,
-            run_folder=folder,
-        )
-        summary = reporter.finish(night, exit_code=int(batch.exit_code), was_stopped=batch.was_stopped)
-        watching.run_finished(RunEnd(jobs=tuple(job.end() for job in results), elapsed_s=batch.elapsed_s))
+        with night.hearing_signals():  # the summary too is written to its end
+            watching.run_started(len(jobs))
+            for note in found.notes:
+                watching.warning(note)
+            night.run(_watched(config, display=watching) if config.input.watch else jobs)
+            results = tuple(film.result for film in night.films if film.result is not None)
+            batch = BatchResult(
+                jobs=results,
+                elapsed_s=time.perf_counter() - started_s,
+                was_stopped=night.is_stopping,
+                run_folder=folder,
+            )
+            summary = reporter.finish(night, exit_code=int(batch.exit_code), was_stopped=batch.was_stopped)
+            watching.run_finished(RunEnd(jobs=tuple(job.end() for job in results), elapsed_s=batch.elapsed_s))
     if len(results) > 1 and config.run.progress != "off":
         print_table(summary, stream=sys.stderr)
     return batch

@@ -142,7 +142,7 @@ class Supervisor:
             jobs: The films in order. None: there is none now, but there may be one later. Of a sequence, those that
                 were not begun in the end count as stopped.
         """
-        with self._signals():
+        with self.hearing_signals():
             for job in jobs:
                 if job is None:
                     self._nap()
@@ -284,8 +284,8 @@ class Supervisor:
                 self._display.note("stopping")
 
     @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Let SIGINT and SIGTERM ask for the end."""
+    def hearing_signals(self) -> Iterator[None]:
+        """Let SIGINT and SIGTERM ask for the end. ``run`` does so itself; around it, what follows is not cut off."""
 
         def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
             self.request_stop()

@@ -6,22 +6,13 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from helpers import media
-from helpers.runs import ROOT, leftovers, start_program, write_config
+from helpers.runs import ROOT, interrupt_twice, leftovers, start_program, wait_for_segments, write_config
 
 SLOW = {"infer": {"model": "realesr-animevideov3", "backend": "auto"}}
-
-
-def wait_for_segment(folder: Path) -> None:
-    """Wait until the encoder has begun."""
-    deadline = time.monotonic() + 120
-    while not list(folder.rglob("*.part")):
-        assert time.monotonic() < deadline, "no segment was begun within 120 s"
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -30,17 +21,27 @@ def test_a_second_signal_ends_the_run_at_once_and_leaves_nothing(tmp_path: Path,
     config = write_config(tmp_path, film, **SLOW)
     with start_program("run", str(config)) as program:  # closes its pipes, whatever happens
         try:
-            wait_for_segment(tmp_path / "out")
-            program.send_signal(number)
-            time.sleep(0.5)  # two at once may arrive as one
-            program.send_signal(number)
-            out, err = program.communicate(timeout=120)
+            wait_for_segments(tmp_path / "out", program)
+            out, err = interrupt_twice(program, number)
         finally:
             program.kill()
     assert program.returncode == 130, err
     assert out == ""
-    assert "Traceback" not in err and "stopped" in err
+    assert "Traceback" not in err and "stopping at once" in err, err
+    assert "film.mkv: stopped, 0 frames" in err
     assert leftovers(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_between_the_last_film_and_the_end_costs_no_summary(tmp_path: Path, number: signal.Signals) -> None:
+    film = media.write_counter_video(tmp_path / "film.mkv", frames=5)
+    hook = f"kill -{int(number)} $PPID"  # as early as that: the run is in the middle of its last things
+    config = write_config(tmp_path, film, run={"on_run_done": hook})
+    with start_program("run", str(config)) as program:
+        out, err = program.communicate(timeout=120)
+    assert program.returncode == 0, err
+    assert out == f"{tmp_path / 'out' / 'film.mkv'}\n"
+    assert len(list((tmp_path / "out/.nightscale/runs").glob("*/report.html"))) == 1
 
 
 PEAK = """

@@ -5,14 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import av
 import pytest
 from helpers import media
-from helpers.runs import Ran, leftovers, run_films, start_program, write_config
+from helpers.runs import (
+    Ran,
+    interrupt_twice,
+    leftovers,
+    run_films,
+    start_program,
+    wait_for_segments,
+    write_config,
+)
 
 SEGMENTS: dict[str, Any] = {"output": {"segment_s": 0.3}, "encode": {"threads": 1, "preset": "ultrafast"}}
 """Eight frames each at 25 a second; the encoder's bits can depend on its threads, which follow the lanes."""
@@ -167,15 +174,8 @@ def test_a_second_signal_ends_all_lanes_and_keeps_what_is_whole(tmp_path: Path) 
     )
     with start_program("run", str(config)) as program:
         try:
-            deadline = time.monotonic() + 120
-            while len(list((tmp_path / "out").rglob("*.part"))) < 2:
-                assert time.monotonic() < deadline, "two segments were not begun within 60 s"
-                assert program.poll() is None
-                time.sleep(0.05)
-            program.send_signal(signal.SIGINT)
-            time.sleep(0.5)  # two at once may arrive as one
-            program.send_signal(signal.SIGINT)
-            _, err = program.communicate(timeout=120)
+            wait_for_segments(tmp_path / "out", program, count=2)
+            _, err = interrupt_twice(program, signal.SIGINT)
         finally:
             program.kill()
     assert program.returncode == 130, err

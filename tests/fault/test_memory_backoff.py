@@ -247,7 +247,7 @@ def test_a_whole_job_backs_off_on_the_host_and_says_so_everywhere(
     terms: dict[str, Any] = {
         "encode": {"threads": 1},
         "output": {"segment_s": 0.3},
-        "run": {"lanes": lanes, "isolate": False},
+        "run": {"lanes": lanes, "isolate": False, "max_attempts": 1},
     }
     calm = HostFault(monkeypatch, at=-1)
     (tmp_path / "calm").mkdir()

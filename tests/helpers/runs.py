@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,30 @@ def start_program(*arguments: str, **options: Any) -> subprocess.Popen[str]:
         text=True,
         **options,
     )
+
+
+def wait_for_segments(out: Path, program: subprocess.Popen[str], *, count: int = 1) -> None:
+    """Wait until so many segments are being written: frames flow."""
+    deadline = time.monotonic() + 120
+    while len(list(out.glob(".*.work/seg-*.part"))) < count:
+        assert time.monotonic() < deadline, f"{count} segments were not begun within 120 s"
+        assert program.poll() is None, "the run is over"
+        time.sleep(0.05)
+
+
+def interrupt_twice(program: subprocess.Popen[str], number: signal.Signals) -> tuple[str, str]:
+    """Send a signal, once more when the program has answered it (two at once may arrive as one), and wait.
+
+    Returns:
+        What it wrote to standard output, and to standard error after its first answer.
+    """
+    assert program.stderr is not None
+    program.send_signal(number)
+    for line in program.stderr:
+        if line.startswith("stopping after the segment"):
+            break
+    program.send_signal(number)
+    return program.communicate(timeout=120)
 
 
 def leftovers(folder: Path) -> list[str]:
