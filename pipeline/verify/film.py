@@ -10,7 +10,7 @@ from fractions import Fraction
 from pipeline.frames import Frame
 from pipeline.verify.findings import Finding
 from pipeline.verify.floors import Floors
-from pipeline.verify.judge import Figures, Judge
+from pipeline.verify.judge import Figures, Judge, Verdict
 from pipeline.verify.picture import Grid, Picture, picture_of
 from pipeline.verify.reading import FrameReader
 
@@ -57,6 +57,8 @@ class _SourcePictures:
         frame = self.frame(index)
         if frame is None:
             return None
+        if grid.is_second_look:
+            return picture_of(frame, grid)
         if index not in self._pictures:
             self._pictures[index] = picture_of(frame, grid)
         return self._pictures[index]
@@ -110,24 +112,32 @@ def compare_films(
             findings.append(Finding(frame=index, time_s=time_s, what=f"the {missing} ends before it"))
             break
         grid = Grid.between(own, made)
-        judge = Judge(floors=floors, grid=grid, scale=min(made.height / grid.height, made.width / grid.width))
-        picture = originals.picture(index, grid)
-        assert picture is not None  # its frame is there
-        figures, faults = judge.judge(
-            picture,
-            picture_of(made, grid),
-            before=originals.picture(index - 1, grid),
-            after=originals.picture(index + 1, grid),
-        )
+        verdict = _compare(originals, index, made, grid=grid, floors=floors)
+        if verdict.differences and not verdict.mistakes and not grid.is_rgb_bound:
+            verdict = _compare(originals, index, made, grid=grid.second_look(), floors=floors)
         compared += 1
-        worst = figures if worst is None else _worse(worst, figures)
-        if faults:
-            logger.info("frame %d: %s", index, "; ".join(faults))
-            findings.append(Finding(frame=index, time_s=float(own.stamp.pts * time_base), what="; ".join(faults)))
+        worst = verdict.figures if worst is None else _worse(worst, verdict.figures)
+        if verdict.faults:
+            what = "; ".join(verdict.faults)
+            logger.info("frame %d: %s", index, what)
+            findings.append(Finding(frame=index, time_s=float(own.stamp.pts * time_base), what=what))
             if len(findings) >= max_findings:
                 break
     originals.forget(frames[-1] + 2 if frames else 0)
     return PictureCheck(compared=compared, findings=tuple(findings), worst=worst)
+
+
+def _compare(originals: _SourcePictures, index: int, made: Frame, *, grid: Grid, floors: Floors) -> Verdict:
+    """One frame of a result, which has its source, against that."""
+    judge = Judge(floors=floors, grid=grid, scale=min(made.height / grid.height, made.width / grid.width))
+    picture = originals.picture(index, grid)
+    assert picture is not None
+    return judge.judge(
+        picture,
+        picture_of(made, grid),
+        before=originals.picture(index - 1, grid),
+        after=originals.picture(index + 1, grid),
+    )
 
 
 def _worse(one: Figures, other: Figures) -> Figures:

@@ -67,6 +67,22 @@ class Figures:
     """How far it is on the way to a neighbour, 1 at that; 0 where they cannot be told apart."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What is wrong with a frame, if anything is."""
+
+    figures: Figures
+    mistakes: tuple[str, ...]
+    """Another frame, a shift, a mistake in its colours."""
+    differences: tuple[str, ...]
+    """By how much it differs, where that is more than it may."""
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """All that is wrong, the most telling first; empty if nothing is."""
+        return self.mistakes + self.differences
+
+
 class Judge:
     """Compares frames of one result with those of its source.
 
@@ -81,9 +97,7 @@ class Judge:
         self._grid = grid
         self._scale = scale
 
-    def judge(
-        self, source: Picture, result: Picture, *, before: Picture | None, after: Picture | None
-    ) -> tuple[Figures, tuple[str, ...]]:
+    def judge(self, source: Picture, result: Picture, *, before: Picture | None, after: Picture | None) -> Verdict:
         """Compare a frame with its source.
 
         Args:
@@ -91,9 +105,6 @@ class Judge:
             result: The result's.
             before: The source's frame before; None if there is none.
             after: The source's frame after it.
-
-        Returns:
-            Figures, and what is wrong, the most telling first; empty if nothing is.
         """
         blocks = colour_blocks(source), colour_blocks(result)
         worst = worst_block(*blocks)
@@ -114,7 +125,7 @@ class Judge:
         rough_chroma = max(0.0, *(roughness(plane) - _ROUGH for plane in source.chroma))
         # where something else is, nothing was shifted
         is_other = figures.luma_db < self._floors.luma_db
-        faults = (
+        mistakes = (
             *(
                 f"it shows the frame {word} it (out of order, repeated or lost)"
                 for lean, word in zip(leans, ("before", "after"), strict=True)
@@ -127,9 +138,9 @@ class Judge:
                 else self._shifted(chroma_slip, "its chroma is", limit_px=self._floors.chroma_slip_source_px)
             ),
             *_mistaken(fit),
-            *self._below(figures, worst, rough=rough, rough_chroma=rough_chroma),
         )
-        return figures, faults
+        below = self._below(figures, worst, rough=rough, rough_chroma=rough_chroma)
+        return Verdict(figures=figures, mistakes=mistakes, differences=tuple(below))
 
     def _lean(self, source: Picture, result: Picture, other: Picture | None) -> float:
         if other is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -24,7 +24,10 @@ class Grid:
     format: SampleFormat
     """Its matrix is that of the comparison; never ``rgb``. Range and depth play no part."""
     is_rgb_bound: bool = False
-    """Whether pictures are compared without colours that R'G'B' codes cannot hold: the result is of such codes."""
+    """Whether pictures are compared without colours that R'G'B' codes cannot hold: one of both is of such codes, or it
+    is a second look."""
+    is_second_look: bool = False
+    """Whether pictures of this grid were found wanting before."""
 
     @classmethod
     def between(cls, source: Frame, result: Frame) -> Grid:
@@ -39,6 +42,14 @@ class Grid:
             is_rgb_bound="rgb" in (source.format.matrix, result.format.matrix),
         )
 
+    def second_look(self) -> Grid:
+        """Only what a screen can show, at a cost that few frames are worth.
+
+        A film may hold codes of no R'G'B' colour (black with chroma: a tape's noise, a drawing). Networks were never
+        shown such, and bring them back: animevideov3 takes half of the chroma away, a tenth of the range.
+        """
+        return replace(self, is_rgb_bound=True, is_second_look=True)
+
     @property
     def chroma_step_px(self) -> tuple[int, int]:
         """Luma pixels from one chroma sample to the next, down and to the right."""
@@ -47,10 +58,11 @@ class Grid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """One frame on a grid. Luma nominally [0, 1], chroma [-0.5, 0.5]."""
+    """One frame on a grid, in nominal units: chroma [-0.5, 0.5], and what lies beyond that."""
 
     luma: Plane
-    """(height, width) of the grid."""
+    """(height, width) of the grid, [0, 1]: darker than black is shown as black, brighter than white as white. Networks
+    go far beyond both beside hard edges, and bring what a film has there back: by a tenth of the range."""
     chroma: NDArray[np.float32]
     """(2, rows, columns), Cb and Cr, where the grid has its chroma samples."""
 
@@ -66,14 +78,14 @@ def picture_of(frame: Frame, grid: Grid) -> Picture:
     if grid.is_rgb_bound and own.matrix != "rgb":
         return _rgb_bound(frame, grid)
     if own.matrix == grid.format.matrix:
-        luma = _reduce(frame, 0, grid, to_chroma=False)
+        luma = np.clip(_reduce(frame, 0, grid, to_chroma=False), 0, 1)
         return Picture(luma=luma, chroma=np.stack([_reduce(frame, index, grid, to_chroma=True) for index in (1, 2)]))
     turn = ycc_matrix(grid.format.matrix) @ rgb_matrix(own.matrix)
     at_luma, at_chroma = (
         np.stack([_reduce(frame, index, grid, to_chroma=to_chroma) for index in range(3)])
         for to_chroma in (False, True)
     )
-    return Picture(luma=turned(turn[:1], at_luma)[0], chroma=turned(turn[1:], at_chroma))
+    return Picture(luma=np.clip(turned(turn[:1], at_luma)[0], 0, 1), chroma=turned(turn[1:], at_chroma))
 
 
 def _rgb_bound(frame: Frame, grid: Grid) -> Picture:

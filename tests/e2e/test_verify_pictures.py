@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers import media, spoilt_films
 from helpers.field_films import write_interlaced
@@ -98,6 +99,27 @@ def test_strong_colours_show_displaced_chroma_and_a_close_matrix(tmp_path: Path)
     assert "as if read as bt2020nc instead of bt709" in str(check_pictures(matrix, terms).findings[0])
     bad = spoilt_films.write_pictures(tmp_path / "bad.mkv", moved)
     assert "its chroma is shifted by +" in str(check_pictures(bad, terms).findings[0])
+
+
+def beyond_what_is_shown(*, in_range: bool) -> list[Planes]:
+    """Three films side by side: codes darker than black, brighter than white, and colour on black; or what a screen
+    shows of that, as networks do."""
+    luma = np.full((96, 192), 16, np.uint8)
+    luma[:, :64] = np.linspace(16 if in_range else 0, 120, 96, dtype=np.uint8)[:, None]
+    luma[:, 64:128] = np.linspace(120, 235 if in_range else 255, 96, dtype=np.uint8)[:, None]
+    chroma = np.full((48, 96), 128, np.uint8)
+    chroma[:, 64:] = 128 - (16 if in_range else 42)
+    return [(luma, chroma, chroma)] * 3
+
+
+def test_codes_that_no_screen_shows_may_be_brought_into_range(tmp_path: Path) -> None:
+    source = spoilt_films.write_pictures(tmp_path / "film.mkv", beyond_what_is_shown(in_range=False))
+    pictures = [[p.repeat(2, 0).repeat(2, 1) for p in planes] for planes in beyond_what_is_shown(in_range=True)]
+    terms = CheckTerms(source=probe_media(source), model="realesr-animevideov3", frame_count=3, is_full=True)
+    good = spoilt_films.write_pictures(tmp_path / "good.mkv", pictures)
+    assert check_pictures(good, terms).findings == ()
+    bad = spoilt_films.write_pictures(tmp_path / "bad.mkv", [(luma // 2 + 60, cb, cr) for luma, cb, cr in pictures])
+    assert len(check_pictures(bad, terms).findings) == 3
 
 
 def test_of_a_damaged_film_a_few_frames_may_differ(pair: tuple[Path, list[Planes]], tmp_path: Path) -> None:

@@ -36,12 +36,12 @@ def flat(level: float) -> np.ndarray:
 def faults(source, result, *, before=None, after=None, model="somebody's own"):
     judge = Judge(floors=floors_for(model), grid=GRID, scale=2)
     neighbours = {"before": before, "after": after}
-    _, found = judge.judge(
+    verdict = judge.judge(
         picture(source),
         picture(result),
         **{name: None if planes is None else picture(planes) for name, planes in neighbours.items()},
     )
-    return found
+    return verdict.faults
 
 
 @pytest.mark.parametrize("make", [flat, scene])
