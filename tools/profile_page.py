@@ -50,7 +50,7 @@ class Plot:
 
 
 def build_page(
-    run: Recorded, figures: Figures, *, title: str, paragraph: str, what_ifs: Sequence[dict[str, str]], drift: str = ""
+    run: Recorded, figures: Figures, *, title: str, paragraph: str, what_ifs: Sequence[dict[str, str]], doubts: str = ""
 ) -> str:
     """The page.
 
@@ -60,7 +60,7 @@ def build_page(
         title: What ran.
         paragraph: What limits it.
         what_ifs: Rows of that table, as ``profile_whatif.as_rows`` gives them; may be empty.
-        drift: What to say of the machine meanwhile; may be empty.
+        doubts: What makes those doubtful; may be empty.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -84,7 +84,7 @@ def build_page(
         queues=queue_plots(run),
         uses=use_plots(run),
         what_ifs=what_ifs,
-        drift=drift,
+        doubts=doubts,
         width=WIDTH,
         run_s=run.graph.ended_s - run.graph.started_s,
     )

@@ -43,7 +43,7 @@ from tools.profile_chrome import chrome_trace
 from tools.profile_figures import Figures, measure
 from tools.profile_page import build_page
 from tools.profile_record import Recorded, record_run, run_plain
-from tools.profile_whatif import WhatIf, as_json, as_rows, drift_note, measure_what_ifs
+from tools.profile_whatif import WhatIf, as_json, as_rows, doubts, measure_what_ifs
 from tools.profile_words import say_profile
 
 WARM_UP_FRAMES = 4
@@ -147,7 +147,7 @@ def write_profile(
         title=_title(plan),
         paragraph=found.paragraph,
         what_ifs=as_rows(what_ifs),
-        drift=drift_note(what_ifs),
+        doubts=" ".join(doubts(what_ifs)),
     )
     (out / "profile.html").write_text(page, encoding="utf-8")
 
@@ -190,7 +190,7 @@ def what_if_lines(what_ifs: Sequence[WhatIf]) -> list[str]:
         f"without {row['stage']:8} {row['measured']:>6} fps measured ({row['gain']} times), {row['predicted']:>6} "
         f"predicted ({row['error']}, limited by {row['limit']}): {row['replacement']}"
         for row in as_rows(what_ifs)
-    ] + ([note] if (note := drift_note(what_ifs)) else [])
+    ] + doubts(what_ifs)
 
 
 def main(argv: list[str] | None = None) -> int:

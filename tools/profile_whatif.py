@@ -15,6 +15,9 @@ from tools.profile_predict import Cost, costs_of, predict_fps
 from tools.profile_record import record_run
 from tools.profile_replaced import keep_results, replacements
 
+SHORT_S = 2.0
+"""What runs shorter than this make is mostly how they begin and end: without the network, 48 frames took 0.9 s and were
+off by 20 %, 200 frames by 4 % (``configs/demo.yaml``, 2 cores)."""
 QUIET = 0.1
 """Runs of the same thing that differ by more are no measure of another one."""
 
@@ -32,6 +35,8 @@ class WhatIf:
     measured_fps: float
     base_fps: float
     """Of the whole run, mean of right before and right after."""
+    measured_s: float
+    """Seconds of the run that was measured, the shortest if there were several."""
     drift: float
     """How much faster the fastest of all whole runs was than the slowest: what the machine itself did meanwhile."""
 
@@ -72,6 +77,7 @@ def measure_what_ifs(plan: JobPlan, runner: Runner, *, frame_count: int, repeat:
     found: list[WhatIf] = []
     for replaced in replacements(plan, runner, kept):
         seen: list[tuple[float, float]] = []
+        elapsed_s: list[float] = []
         for _ in range(repeat):
             run = record_run(
                 replaced.plan,
@@ -81,7 +87,9 @@ def measure_what_ifs(plan: JobPlan, runner: Runner, *, frame_count: int, repeat:
                 wrap_stages=replaced.wrap_stages,
             )
             after = run_base()
-            seen.append((measure(run).steady_fps, (before.steady_fps + after.steady_fps) / 2))
+            alone = measure(run)
+            elapsed_s.append(alone.seconds)
+            seen.append((alone.steady_fps, (before.steady_fps + after.steady_fps) / 2))
             before = after
         base_fps = statistics.median(base for _, base in seen)
         around = mean_costs(costs[-repeat - 1 :])
@@ -96,6 +104,7 @@ def measure_what_ifs(plan: JobPlan, runner: Runner, *, frame_count: int, repeat:
                 predicted_limit=limit,
                 measured_fps=statistics.median(fps for fps, _ in seen),
                 base_fps=base_fps,
+                measured_s=min(elapsed_s),
                 drift=0.0,
             )
         )
@@ -145,11 +154,18 @@ def as_json(what_ifs: Sequence[WhatIf]) -> list[dict[str, Any]]:
     return [asdict(what_if) | {"error": what_if.error, "gain": what_if.gain} for what_if in what_ifs]
 
 
-def drift_note(what_ifs: Sequence[WhatIf]) -> str:
-    """What to say of a machine that was not quiet; empty if it was."""
-    if not what_ifs or what_ifs[0].drift <= QUIET:
-        return ""
-    return (
-        f"The machine was not quiet: the same run was up to {what_ifs[0].drift:.0%} faster than at another time. "
-        "What was predicted and measured can differ by as much."
-    )
+def doubts(what_ifs: Sequence[WhatIf]) -> list[str]:
+    """What makes these figures doubtful, a sentence or two each."""
+    found = []
+    if what_ifs and what_ifs[0].drift > QUIET:
+        found.append(
+            f"The machine was not quiet: the same run was up to {what_ifs[0].drift:.0%} faster than at another time. "
+            "What was predicted and measured can differ by as much."
+        )
+    found += [
+        f"Without {what_if.stage} all was over in {what_if.measured_s:.1f} s, of which much is the beginning and the "
+        "end. More frames (--frames, or a longer film) tell more."
+        for what_if in what_ifs
+        if what_if.measured_s < SHORT_S
+    ]
+    return found
