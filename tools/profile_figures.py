@@ -11,7 +11,7 @@ from tools.gpu_overlap import Span, clipped, length, merged
 from tools.profile_record import Recorded
 from tools.profile_samples import Sample
 from tools.profile_shares import Kind, pieces_of, service_times, snapshot_of, spent_s, steady_window
-from tools.profile_threads import Used, owners_of, used_by_owner
+from tools.profile_threads import Used, owners_of, used_by_owner, work_queued_s
 
 GPU_STAGES = {
     "surface copy": "decode",
@@ -141,9 +141,12 @@ def measure(run: Recorded) -> Figures:
                 run,
                 place,
                 window=(start_s, stop_s),
-                used=[
-                    entry for owner, entry in used.items() if owner == name or (name, owner) == ("upscale", "engine")
-                ],
+                used={
+                    number: spent
+                    for owner, threads in used.items()
+                    if owner == name or (name, owner) == ("upscale", "engine")
+                    for number, spent in threads.items()
+                },
                 gpu_s=sum(kind.per_frame_s for kind in gpu if kind.stage == name and not kind.bytes),
                 per_frame=per_frame,
             )
@@ -155,8 +158,8 @@ def measure(run: Recorded) -> Figures:
             ThreadFigures(
                 owner=owner,
                 count=len(entry),
-                cpu_share=sum(cpu_s for cpu_s, _ in entry) / (stop_s - start_s),
-                queued_share=sum(queued_s for _, queued_s in entry) / (stop_s - start_s),
+                cpu_share=sum(cpu_s for cpu_s, _ in entry.values()) / (stop_s - start_s),
+                queued_share=sum(queued_s for _, queued_s in entry.values()) / (stop_s - start_s),
             )
             for owner, entry in used.items()
         ),
@@ -171,7 +174,7 @@ def measure(run: Recorded) -> Figures:
 
 
 def _stage_figures(
-    run: Recorded, place: int, *, window: tuple[float, float], used: list[Used], gpu_s: float, per_frame: float
+    run: Recorded, place: int, *, window: tuple[float, float], used: Used, gpu_s: float, per_frame: float
 ) -> StageFigures:
     stages = [lane.stages[place] for lane in run.graph.lanes]
     pieces = [piece for stage in stages for piece in pieces_of(stage)]
@@ -184,10 +187,14 @@ def _stage_figures(
         else None
     )
     times = service_times(pieces, frames=frames)
-    threads = [thread for entry in used for thread in entry]
-    cpu_s = sum(thread[0] for thread in threads)
-    # threads that work side by side wait side by side: their mean, by how much they do
-    queued_s = sum(cpu * queued for cpu, queued in threads) / cpu_s if cpu_s > 0 else 0.0
+    own = {stage.thread_id for stage in stages}
+    cpu_s = sum(thread[0] for thread in used.values())
+    queued_s = work_queued_s(
+        work_s=spent["work"],
+        work_share=spent["work"] / whole_s,
+        own=[thread for number, thread in used.items() if number in own],
+        helpers=[thread for number, thread in used.items() if number not in own],
+    )
     return StageFigures(
         name=stages[0].name,
         shares={kind: seconds / whole_s for kind, seconds in spent.items()},
@@ -196,7 +203,7 @@ def _stage_figures(
         service_p90_s=times.p90_s,
         service_p99_s=times.p99_s,
         cpu_s=cpu_s * per_frame,
-        queued_s=queued_s * per_frame * spent["work"] / whole_s,  # a wait for work ends with a wait for a core, too
+        queued_s=queued_s * per_frame,
         gpu_s=gpu_s,
     )
 

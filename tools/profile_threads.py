@@ -11,8 +11,8 @@ from tools.profile_samples import Sample
 
 Totals = list[tuple[float, float]]
 """Moments, and what a total that grows was then."""
-Used = list[tuple[float, float]]
-"""Of each thread: seconds on a processor, seconds in which it waited for one."""
+Used = dict[int, tuple[float, float]]
+"""Of each thread, by the system's number: seconds on a processor, seconds in which it waited for one."""
 
 
 def owners_of(run: Recorded) -> dict[int, str]:
@@ -44,8 +44,30 @@ def used_by_owner(run: Recorded, owners: dict[int, str], *, start_s: float, stop
     for number, owner in sorted(owners.items()):
         cpu, queued = _totals(run.samples, number)
         spent = (_within(cpu, start_s, stop_s), _within(queued, start_s, stop_s))
-        used.setdefault(owner, []).append(spent)
+        used.setdefault(owner, {})[number] = spent
     return used
+
+
+def work_queued_s(
+    *, work_s: float, work_share: float, own: Sequence[tuple[float, float]], helpers: Sequence[tuple[float, float]]
+) -> float:
+    """How much of a stage's work was a wait for a core: of its own threads, or of those it waited for.
+
+    Args:
+        work_s: Seconds of work, of all lanes.
+        work_share: The same as a share of the time of its threads: a wait for the next item ends with a wait for a
+            core, too.
+        own: Of each lane's thread: seconds on a processor, seconds in which it waited for one.
+        helpers: The same of the library's threads. While a stage's thread neither runs nor waits for a core it waits
+            for those, as long as they have something to do: they would have been through with it sooner, by the share
+            in which they waited for a core.
+    """
+    own_cpu_s, own_queued_s = sum(cpu for cpu, _ in own), work_share * sum(queued for _, queued in own)
+    active_s, queued_s = sum(cpu + queued for cpu, queued in helpers), sum(queued for _, queued in helpers)
+    if active_s <= 0:
+        return own_queued_s
+    waited_s = min(max(0.0, work_s - own_cpu_s - own_queued_s), active_s)
+    return own_queued_s + waited_s * queued_s / active_s
 
 
 def _totals(samples: Sequence[Sample], number: int) -> tuple[Totals, Totals]:

@@ -27,6 +27,7 @@ from tools.profile_predict import Cost, bound_fps, costs_of, predict_fps
 from tools.profile_record import Recorded, record_run
 from tools.profile_replaced import KeptDecoder, KeptStitcher, KeptTiler, KeptUpscaler, keep_results, replacements
 from tools.profile_samples import Sampler
+from tools.profile_threads import work_queued_s
 
 ROOT = Path(__file__).parents[2]
 SECONDS = {"decode": 0.01, "tile": 0.02, "upscale": 0.08, "stitch": 0.02, "encode": 0.04}
@@ -221,3 +222,14 @@ def test_the_tool_says_what_it_predicted_and_measured(tmp_path: Path, capsys: py
         assert row["error"] == pytest.approx(row["predicted_fps"] / row["measured_fps"] - 1)
     assert "without encode" in capsys.readouterr().out
     assert "an encoder that writes nothing" in (tmp_path / "profile.html").read_text()
+
+
+def test_a_stage_would_be_sooner_through_by_what_its_library_waited_for_cores() -> None:
+    """One second of work: 0.2 s of its own, the rest waiting for threads that ran for a third of their time."""
+    alone: dict[str, Any] = {"work_s": 1.0, "work_share": 1.0, "own": [(0.2, 0.0)]}
+    assert work_queued_s(**alone, helpers=[]) == 0.0  # it slept
+    assert work_queued_s(**alone, helpers=[(0.0, 0.0)]) == 0.0
+    assert work_queued_s(**alone, helpers=[(1.0, 2.0)]) == pytest.approx(0.8 * 2 / 3)
+    assert work_queued_s(**alone, helpers=[(0.05, 0.05)]) == pytest.approx(0.05)  # as long as they had something to do
+    own = {"work_s": 0.5, "work_share": 0.5, "own": [(0.4, 0.2)]}
+    assert work_queued_s(**own, helpers=[]) == pytest.approx(0.1)
