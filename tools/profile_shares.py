@@ -17,6 +17,8 @@ from pipeline.graph.tracing import ChannelTrace, GraphTrace, LaneTrace, StageTra
 Kind = Literal["work", "starved", "blocked", "unbuffered"]
 KINDS: tuple[Kind, ...] = ("work", "starved", "blocked", "unbuffered")
 STEADY_SHARE = (0.1, 0.9)
+_PAUSE = 0.5
+"""Frames that come within this share of the mean time between two are of one burst."""
 """Of the frames at the last stage, between which a run is neither filling nor emptying."""
 
 
@@ -121,14 +123,27 @@ def quantile(ordered: Sequence[float], share: float) -> float:
 def steady_window(graph: GraphTrace) -> tuple[float, float, int]:
     """From when a tenth of the frames had come to the last stage to when nine tenths had, of all lanes together.
 
+    Frames may come in bursts: all of a batch, of as many batches as are computed side by side. The window goes from the
+    end of one burst to the end of another: from the middle of a burst on, what was made before it would be counted.
+
     Returns:
-        Start, stop, and the frames that came within. The whole run where fewer than ten frames came.
+        Start, stop, and the frames that came within. The whole run where fewer than ten frames came, or all at once.
     """
     arrivals_s = sorted(mark[0] for lane in graph.lanes for mark in lane.stages[-1].marks)
     low, high = (round(share * len(arrivals_s)) for share in STEADY_SHARE)
-    if len(arrivals_s) < 10:
-        return graph.started_s, graph.ended_s, len(arrivals_s)
-    return arrivals_s[low], arrivals_s[high], high - low
+    if len(arrivals_s) >= 10:
+        pause_s = _PAUSE * (arrivals_s[high] - arrivals_s[low]) / (high - low)
+        low, high = (_end_of_burst(arrivals_s, place, pause_s=pause_s) for place in (low, high))
+        if low < high:
+            return arrivals_s[low], arrivals_s[high], high - low
+    return graph.started_s, graph.ended_s, len(arrivals_s)
+
+
+def _end_of_burst(arrivals_s: Sequence[float], place: int, *, pause_s: float) -> int:
+    """The last of those that came without a pause after the one at ``place``."""
+    while place + 1 < len(arrivals_s) and arrivals_s[place + 1] - arrivals_s[place] < pause_s:
+        place += 1
+    return place
 
 
 def snapshot_of(graph: GraphTrace, *, start_s: float, stop_s: float) -> GraphSnapshot:

@@ -16,8 +16,8 @@ from tools.profile_record import record_run
 from tools.profile_replaced import keep_results, replacements
 
 SHORT_S = 2.0
-"""What runs shorter than this make is mostly their beginning and end. ``configs/demo.yaml`` without its network, 2 cores:
-48 frames took 0.9 s, and the prediction was 20 % too high; of 132 frames of the same film, 1.4 s, 10 %."""
+"""What runs shorter than this make is mostly their beginning and end. ``configs/demo.yaml`` without its network, on 2
+cores: 48 frames took 0.9 s, and the prediction was 20 % too high; of 132 frames of the same film, 1.4 s, 10 %."""
 QUIET = 0.1
 """Runs of the same thing that differ by more are no measure of another one."""
 

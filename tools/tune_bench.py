@@ -44,6 +44,8 @@ OPEN_RUNNERS = 2
 SLOWER = 0.85
 """A run is given up when it is slower than this share of its rival beyond ``ERRORS`` standard errors."""
 ERRORS = 3.0
+FLIGHTS = 3
+"""How many times as many frames a run has at least as are in the network at once: they come out together."""
 LOOKS = 12
 """How often a run is looked at, if it is as fast as its rival."""
 FEWEST_LOOKS = 4
@@ -111,7 +113,7 @@ class FilmBench:
 
         try:
             plan = self.plan(settings)
-            refusal = _unlike(plan, settings)
+            refusal = _unlike(plan, settings) or _too_many_at_once(plan, settings, frame_count=self.frame_count)
             if refusal:
                 return ended(fps=0.0, refusal=refusal)
             run = record_run(
@@ -221,6 +223,14 @@ def _unlike(plan: JobPlan, settings: Settings) -> str:
     """Why a plan is not what the settings say; empty if it is."""
     lanes = dict(settings).get("run.lanes")
     return f"only {plan.lanes} lanes: {plan.lanes_reason}" if lanes is not None and plan.lanes != lanes else ""
+
+
+def _too_many_at_once(plan: JobPlan, settings: Settings, *, frame_count: int) -> str:
+    """Why a run of so many frames says nothing of settings that work on many at once; empty if it does, or if none."""
+    at_once = plan.config.infer.batch * plan.slots * plan.lanes / len(plan.grid.tiles)
+    if not settings or frame_count >= FLIGHTS * at_once:
+        return ""
+    return f"{at_once:.0f} frames are in work at once: {frame_count} are too few to measure that, give it more time"
 
 
 def _words(exc: BaseException) -> str:

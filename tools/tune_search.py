@@ -102,16 +102,33 @@ class _Search:
                 self._dropped[knob.name] = bounds[knob.name]
 
     def _climb(self, knob: Knob) -> None:
-        """Step from value to value while that helps, to more and then to less."""
+        """Step from value to value while that helps, to more and then to less.
+
+        A step that neither helps nor hurts is stepped over once: what a setting brings may begin behind it, as where a
+        call fills the machine only from so many tiles on.
+        """
         for step in (1, -1):
-            has_moved = False
-            while (place := self._place(knob) + step) in range(len(knob.values)):
-                change = {knob.name: knob.values[place]}
-                if not (self._challenge(change) or self._challenge_smaller(change)):
-                    break
-                has_moved = True
-            if has_moved:
+            before = self._best
+            while self._step_to(knob, step) or (self._is_level(knob, step) and self._step_to(knob, 2 * step)):
+                pass
+            if self._best is not before:
                 return
+
+    def _step_to(self, knob: Knob, step: int) -> bool:
+        """Try a value of a knob so many places from the best one; whether that is the best now."""
+        place = self._place(knob) + step
+        if place not in range(len(knob.values)):
+            return False
+        change = {knob.name: knob.values[place]}
+        return self._challenge(change) or self._challenge_smaller(change)
+
+    def _is_level(self, knob: Knob, step: int) -> bool:
+        """Whether a knob's next value was tried beside the best settings and is about as fast."""
+        place = self._place(knob) + step
+        if place not in range(len(knob.values)):
+            return False
+        trial = self._trial(self._changed({knob.name: knob.values[place]}))
+        return bool(trial.runs) and trial.runs[-1].is_whole and trial.fps >= self._best.fps * (1 - CLOSE)
 
     def _challenge_smaller(self, change: Mapping[str, Value]) -> bool:
         """Try a change that was refused once more with smaller tiles, which leave it more memory."""

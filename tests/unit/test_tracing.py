@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -142,3 +143,14 @@ def test_a_slowed_stage_is_named_as_the_bottleneck(name: str, factor: int) -> No
     start_s, stop_s, _ = steady_window(graph)
     assert find_bottleneck(snapshot_of(graph, start_s=start_s, stop_s=stop_s)).stage == name
     assert find_bottleneck(counted).stage == name
+
+
+@pytest.mark.parametrize(("burst", "count"), [(1, 24), (4, 24), (8, 24), (8, 48), (3, 100)])
+def test_frames_that_come_in_bursts_are_as_many_a_second_as_those_that_come_one_by_one(burst: int, count: int) -> None:
+    """Ten a second; the first ones took longer."""
+    marks = tuple((2.0 + (n // burst) * burst / 10 + (n % burst) * 0.001, n, n) for n in range(count))
+    graph, _ = traced(line(2))
+    last = replace(graph.lanes[0].stages[-1], marks=marks)
+    lane = replace(graph.lanes[0], stages=(*graph.lanes[0].stages[:-1], last))
+    start_s, stop_s, frames = steady_window(replace(graph, lanes=(lane,)))
+    assert frames / (stop_s - start_s) == pytest.approx(10, rel=0.01)
