@@ -1,4 +1,4 @@
-"""All films of a config: found, worked on one after the other, each in a process of its own, and reported.
+"""All films of a config: found, worked on one after the other, in processes of their own, and reported.
 
 What happens between two films, and what a run waits for, is in ``pipeline.night``.
 """
@@ -20,6 +20,7 @@ from pipeline.inputs.job import Job
 from pipeline.inputs.pictures import list_pictures
 from pipeline.inputs.watch import Watch
 from pipeline.jobs.order import FilmOrder
+from pipeline.jobs.processes import FilmProcesses
 from pipeline.journal import FinishedIndex, wish_digest
 from pipeline.night.allowed import Allowance
 from pipeline.night.disk import DiskGuard
@@ -85,8 +86,11 @@ def run_batch(config: Config, *, display: Display, options: RunOptions | None = 
             film_count=len(jobs),
             source_bytes=tuple(_size_of(job) for job in jobs),
         )
+        processes = FilmProcesses()
         night = Supervisor(
-            worker=_FilmWorker(config, display=watching, folder=folder, count=len(jobs), restart=options.restart),
+            worker=_FilmWorker(
+                config, processes, display=watching, folder=folder, count=len(jobs), restart=options.restart
+            ),
             allowance=Allowance(
                 folder=folder,
                 output_dir=config.output.dir,
@@ -97,12 +101,14 @@ def run_batch(config: Config, *, display: Display, options: RunOptions | None = 
             reporter=reporter,
             max_attempts=config.run.max_attempts,
             stops_on_error=config.run.on_error == "stop",
+            on_wait=processes.rest,
         )
         with night.hearing_signals():  # the summary too is written to its end
             watching.run_started(len(jobs))
             for note in found.notes:
                 watching.warning(note)
-            night.run(_watched(config, display=watching) if config.input.watch else jobs)
+            with processes:
+                night.run(_watched(config, display=watching) if config.input.watch else jobs)
             results = tuple(film.result for film in night.films if film.result is not None)
             batch = BatchResult(
                 jobs=results,
@@ -122,14 +128,25 @@ class _FilmWorker:
 
     Args:
         config: The run's.
+        processes: Those that films are worked on in; stays the caller's.
         display: Told how it goes.
         folder: The run's.
         count: Films that were found at the beginning.
         restart: See ``RunOptions``.
     """
 
-    def __init__(self, config: Config, *, display: WatchingDisplay, folder: Path, count: int, restart: bool) -> None:
+    def __init__(
+        self,
+        config: Config,
+        processes: FilmProcesses,
+        *,
+        display: WatchingDisplay,
+        folder: Path,
+        count: int,
+        restart: bool,
+    ) -> None:
         self._config = config
+        self._processes = processes
         self._display = display
         self._folder = folder
         self._count = count
@@ -157,9 +174,7 @@ class _FilmWorker:
 
             with self._display.ticking(tick):
                 return work_film(order, display=self._display, stop=stop)
-        from pipeline.jobs.process import work_in_process
-
-        return work_in_process(
+        return self._processes.work(
             order,
             display=self._display,
             stop=stop,

@@ -9,6 +9,7 @@ import os
 import platform
 import resource
 import subprocess
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -107,8 +108,14 @@ def cpu_flags() -> frozenset[str]:
 
 
 def peak_rss_bytes() -> int:
-    """Most memory that this process ever had resident, bytes."""
+    """Most memory that this process had resident since it began or `forget_peak_rss` was called, bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # KiB on Linux: getrusage(2)
+
+
+def forget_peak_rss() -> None:
+    """Let `peak_rss_bytes` begin anew; where the kernel does not do that, it goes on. Source: proc(5), clear_refs."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_rss_children_bytes() -> int:

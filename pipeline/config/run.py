@@ -30,7 +30,8 @@ class RunSection(Section):
     on_error: Literal["continue", "stop"] = "continue"
     """What happens after a film that failed: go on with the next one, or stop."""
     isolate: bool = True
-    """Whether each film has a process of its own, so that what a library does to one does nothing to the others."""
+    """Whether films have processes of their own, so that what a library does to one does nothing to the others. Films
+    of some seconds, as photos are, share one while all goes well in it."""
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     """How often a film is begun, no unit, if what failed may pass: memory that ran out, a file that could not be read,
     a GPU or a process that died."""

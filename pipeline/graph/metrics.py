@@ -194,8 +194,9 @@ class Verdict:
 def find_bottleneck(snapshot: GraphSnapshot) -> Verdict:
     """Say which stage limits the run.
 
-    It is the stage that always has work (inbox occupied for at least 90 % of the time; a source always has) and whose
-    result is always taken at once (outbox occupied for at most 10 %; a sink's always is). Where no stage meets both,
+    It is the stage that always has work (inbox occupied for at least 90 % of the time; a source that is at it for as
+    much of the time that the longest stage takes) and whose result is always taken at once (outbox occupied for at most
+    10 %; a sink's always is). Where no stage meets both,
     or several do, the one that has worked for longest is named, and the sentence says how sure that is. Not the one
     with the highest load: the source of a short film works all of its time, and is done when the others have begun.
 
@@ -220,7 +221,10 @@ def find_bottleneck(snapshot: GraphSnapshot) -> Verdict:
 
 def _is_limit(snapshot: GraphSnapshot, index: int) -> bool:
     """Whether stage ``index`` always has work and always gets rid of it."""
-    has_work = index == 0 or snapshot.channels[index - 1].occupancy >= OCCUPIED_FROM
+    if index == 0:  # of a photo, it is done before the others have begun
+        has_work = snapshot.stages[0].elapsed_s >= OCCUPIED_FROM * max(stage.elapsed_s for stage in snapshot.stages)
+    else:
+        has_work = snapshot.channels[index - 1].occupancy >= OCCUPIED_FROM
     is_taken = index == len(snapshot.channels) or snapshot.channels[index].occupancy <= EMPTY_UP_TO
     return has_work and is_taken
 

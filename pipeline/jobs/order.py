@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -29,6 +30,8 @@ class FilmOrder:
     """Folder of all results (``output.dir`` of the run): where what is finished is remembered."""
     run_folder: Path | None = None
     """Of the run; None if it has none."""
+    log: Path | None = None
+    """Where the film's process and its libraries write; None: wherever they did before."""
     restart: bool = False
     """Whether what an earlier run left of this film is moved aside and the film begun anew."""
     taken: tuple[tuple[Path, str], ...] = ()
@@ -41,8 +44,8 @@ class FilmOrder:
 
 
 def encode_order(order: FilmOrder) -> bytes:
-    """What the process of a film reads."""
-    return json.dumps(TypeAdapter(FilmOrder).dump_python(order, mode="json")).encode("ascii")
+    """What the process of a film reads: one line, ASCII, with its line feed."""
+    return json.dumps(_adapter().dump_python(order, mode="json")).encode("ascii") + b"\n"
 
 
 def decode_order(text: bytes) -> FilmOrder:
@@ -51,5 +54,10 @@ def decode_order(text: bytes) -> FilmOrder:
     Raises:
         ValueError: It is none.
     """
-    order: FilmOrder = TypeAdapter(FilmOrder).validate_python(json.loads(text), strict=False)
-    return order
+    return _adapter().validate_python(json.loads(text), strict=False)
+
+
+@cache
+def _adapter() -> TypeAdapter[FilmOrder]:
+    """Making one takes milliseconds."""
+    return TypeAdapter(FilmOrder)

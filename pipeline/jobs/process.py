@@ -1,4 +1,4 @@
-"""Starts the process of a film, passes on what it says and what is asked of it, and buries it."""
+"""A film's process seen from outside: started, given its orders, listened to, asked to stop, and buried."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from pipeline.graph.stop import StopToken
 from pipeline.jobs.messages import Building, Ended, Message, Noted, Progressed, Ready, Started
-from pipeline.jobs.obituary import explain_death, explain_no_start
 from pipeline.jobs.order import FilmOrder, encode_order
 from pipeline.jobs.reading import MessageReader
 from pipeline.results import JobResult
@@ -35,130 +33,135 @@ _CLOSED_S = 0.01
 """How often it is looked whether a process is gone that has closed the pipe without a last word."""
 
 _END_S = 5.0
-"""How long a process that has said how it ended may take to be gone: libraries tidy up."""
+"""How long a process that has nothing more to do may take to be gone: libraries tidy up."""
 
 
-def work_in_process(
-    order: FilmOrder,
-    *,
-    display: Display,
-    stop: StopToken,
-    log: Path,
-    deadline_s: float,
-    tick: Callable[[], None] = lambda: None,
-    worker: Sequence[str] = WORKER,
-) -> JobResult:
-    """Work on a film in a process of its own. When this returns or raises, the process and what it started are gone.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilmEnd:
+    """How the work on a film in a process ended, as far as the process let anyone know."""
+
+    result: JobResult | None
+    """Its last word; None if it died without."""
+    job: Started | None
+    """What it said when the film was planned."""
+    was_killed: bool
+    """Whether it had to be killed from here."""
+    is_ready_for_more: bool
+    """Whether it waits for another film, as far as can be seen: it said how this one ended, and was asked nothing."""
+
+
+class FilmProcess:
+    """A process that works on one film after the other. `close` ends it, and all that it started.
 
     Args:
-        order: What to do.
-        display: Shows what the process says.
-        stop: Ends the work: at the next boundary or at once.
-        log: File for what the process and its libraries write; made, or appended to.
-        deadline_s: Seconds that the process has to end after an abort, before it is killed.
-        tick: Called in this thread about every ``TICK_S``; it may call ``stop``.
         worker: The program and its first arguments.
+        name: Of the first film, for lists of processes.
+        log: Where the process and its libraries write until the first order says otherwise.
 
-    Returns:
-        What became of the film, also if the process died or could not be started.
+    Raises:
+        OSError: It cannot be started.
     """
-    started_s = time.perf_counter()
-    with ExitStack() as stack:
-        try:
-            log_file = stack.enter_context(log.open("ab"))
-            log_start = log_file.tell()
-            process, pipe = stack.enter_context(_started(order, worker=worker, log=log_file))
-        except OSError as exc:  # no descriptors, no memory, no room for the log: the next film may have more luck
-            return explain_no_start(order, exc)
-        attendant = _Attendant(process, pipe, name=order.name, display=display, stop=stop, deadline_s=deadline_s)
-        result = attendant.attend(tick)
-    if result is not None:
-        return result
-    return explain_death(
-        order,
-        process.returncode,
-        job=attendant.job,
-        is_aborted=stop.is_aborted,
-        was_killed=attendant.was_killed,
-        log=log,
-        log_start=log_start,
-        elapsed_s=time.perf_counter() - started_s,
-    )
 
-
-@contextmanager
-def _started(
-    order: FilmOrder, *, worker: Sequence[str], log: BinaryIO
-) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A process, and the pipe that it writes messages to. On leaving, it and all that it started are gone."""
-    with ExitStack() as stack:
-        reading, writing = os.pipe()
-        stack.callback(os.close, reading)
+    def __init__(self, *, worker: Sequence[str], name: str, log: BinaryIO) -> None:
+        self._pipe, writing = os.pipe()
         try:
-            # a file and not a pipe: nobody has to wait until it is read, however long it is
-            with tempfile.TemporaryFile() as order_file:
-                order_file.write(encode_order(order))
-                order_file.seek(0)
-                process = subprocess.Popen(
-                    [*worker, str(writing), str(os.getpid()), order.name],
-                    stdin=order_file,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=(writing,),
-                    start_new_session=True,  # the terminal's Ctrl-C is for us; and the whole group can be killed
-                )
+            self._process = subprocess.Popen(
+                [*worker, str(writing), str(os.getpid()), name],
+                stdin=subprocess.PIPE,
+                bufsize=0,
+                stdout=log,
+                stderr=log,
+                pass_fds=(writing,),
+                start_new_session=True,  # the terminal's Ctrl-C is for us; and the whole group can be killed
+            )
+        except BaseException:
+            os.close(self._pipe)
+            raise
         finally:
             os.close(writing)
-        stack.callback(_bury, process)
-        yield process, reading
+        assert self._process.stdin is not None
+        self._orders = self._process.stdin.fileno()
+        os.set_blocking(self._orders, False)
+        self._reader = MessageReader(self._pipe)
+        self.film_count = 0
+        """Films that it was given."""
 
+    @property
+    def code(self) -> int | None:
+        """How it ended; negative: the signal that killed it. Known once it is closed."""
+        return self._process.returncode
 
-def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether it has ended, without taking note of it: until somebody does, the number of its group stays its own."""
-    try:
-        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:  # whoever uses us as a library waits for all children, or ignores them
-        return True
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended, without taking note of it: until `close`, the number of its group stays its own."""
+        try:
+            return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:  # whoever uses us as a library waits for all children, or ignores them
+            return True
 
-
-def _bury(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a process that ends by itself, kill what does not, and what it left running."""
-    until_s = time.monotonic() + _END_S
-    while not _has_ended(process) and time.monotonic() < until_s:
-        time.sleep(0.002)
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)  # an ffmpeg whose owner died goes too
-    process.wait()
-
-
-class _Attendant:
-    """Passes messages and requests on while a film's process lives.
-
-    Args:
-        process: The process.
-        pipe: Where its messages come from.
-        name: Of the film.
-        display: See ``work_in_process``.
-        stop: See ``work_in_process``.
-        deadline_s: See ``work_in_process``.
-    """
-
-    def __init__(
+    def work(
         self,
-        process: subprocess.Popen[bytes],
-        pipe: int,
+        order: FilmOrder,
         *,
-        name: str,
         display: Display,
         stop: StopToken,
         deadline_s: float,
+        tick: Callable[[], None] = lambda: None,
+    ) -> FilmEnd:
+        """Let it work on a film until it has said how that ended, or died.
+
+        Args:
+            order: What to do.
+            display: Shows what the process says.
+            stop: Ends the work: at the next boundary or at once.
+            deadline_s: Seconds that the process has to end after an abort, before it is killed.
+            tick: Called in this thread about every ``TICK_S``; it may call ``stop``.
+        """
+        self.film_count += 1
+        attendant = _Attendant(self, order, display=display, stop=stop, deadline_s=deadline_s)
+        result = attendant.attend(tick, pipe=self._pipe, orders=self._orders, reader=self._reader)
+        return FilmEnd(
+            result=result,
+            job=attendant.job,
+            was_killed=attendant.was_killed,
+            is_ready_for_more=result is not None and attendant.is_undisturbed and not self._reader.is_over,
+        )
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal. Not by way of ``Popen``, which would take note of its end: see `has_ended`."""
+        if not self.has_ended:
+            os.kill(self._process.pid, number)
+
+    def close(self) -> None:
+        """Tell it that there are no more films, wait until it has gone, and kill what does not go."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        until_s = time.monotonic() + _END_S
+        while not self.has_ended and time.monotonic() < until_s:
+            time.sleep(0.002)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # an ffmpeg whose owner died goes too
+        self._process.wait()
+        os.close(self._pipe)
+
+
+class _Attendant:
+    """Passes the order, messages and requests on while a process works on a film.
+
+    Args:
+        process: The process.
+        order: See ``FilmProcess.work``.
+        display: See there.
+        stop: See there.
+        deadline_s: See there.
+    """
+
+    def __init__(
+        self, process: FilmProcess, order: FilmOrder, *, display: Display, stop: StopToken, deadline_s: float
     ) -> None:
         self._process = process
-        self._pipe: int | None = pipe
-        self._name = name
-        self._reader = MessageReader(pipe)
-        self._poll = select.poll()
-        self._poll.register(pipe, select.POLLIN)
+        self._name = order.name
+        self._unsent = memoryview(encode_order(order))
         self._display = display
         self._stop = stop
         self._deadline_s = deadline_s
@@ -166,57 +169,74 @@ class _Attendant:
         self._asked = 0
         self._kill_at_s: float | None = None
         self.job: Started | None = None
-        """What it said when the film was planned."""
+        """What the process said when the film was planned."""
         self.was_killed = False
         """Whether it had to be killed from here."""
 
-    def attend(self, tick: Callable[[], None]) -> JobResult | None:
-        """Go on until the process has said how it ended, or died.
+    @property
+    def is_undisturbed(self) -> bool:
+        """Whether the process has had its order and nothing else: a signal may reach it after the film's end."""
+        return not self._unsent and self._asked == 0 and not self.was_killed
+
+    def attend(self, tick: Callable[[], None], *, pipe: int, orders: int, reader: MessageReader) -> JobResult | None:
+        """Go on until the process has said how the film ended, or died.
 
         Not until its pipe is closed: what it started may have that too, and outlive it.
         """
+        poll = select.poll()
+        poll.register(pipe, select.POLLIN)
+        poll.register(orders, select.POLLOUT)
+        is_open = True
         try:
             while True:
-                self._poll.poll(1000 * (TICK_S if self._pipe is not None else _CLOSED_S))
-                is_last = _has_ended(self._process)  # asked before reading: nothing can come afterwards
-                for message in self._reader.read():
+                poll.poll(1000 * (TICK_S if is_open else _CLOSED_S))
+                is_last = self._process.has_ended  # asked before reading: nothing can come afterwards
+                for message in reader.read():
                     if (result := self._show(message)) is not None:
                         return result
                 if is_last:
                     return None
-                if self._reader.is_over and self._pipe is not None:  # its last act, as a rule
-                    self._poll.unregister(self._pipe)
-                    self._pipe = None
+                if self._unsent and not self._send_order(orders):
+                    poll.unregister(orders)
+                if reader.is_over and is_open:  # its last act, as a rule
+                    is_open = False
+                    poll.unregister(pipe)
                     self._kill_at_s = time.monotonic() + _END_S
                 tick()
                 self._pass_on_requests()
         except BaseException:  # of the display or of the tick: the film's process is not wanted any more
-            self._send(signal.SIGTERM)
+            self._process.send(signal.SIGTERM)
             raise
+
+    def _send_order(self, orders: int) -> bool:
+        """Send as much of the order as the process takes now; whether there is more."""
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[os.write(orders, self._unsent) :]
+        except BlockingIOError:
+            return True
+        except OSError:  # nobody reads it any more: the process is about to end
+            self._unsent = memoryview(b"")
+        return False
 
     def _pass_on_requests(self) -> None:
         now_s = time.monotonic()
         if self._stop.is_aborted and self._asked < 2:
             self._asked = 2
             self._kill_at_s = now_s + self._deadline_s
-            self._send(signal.SIGTERM)
+            self._process.send(signal.SIGTERM)
         elif self._stop.is_stopping and self._is_ready and self._asked == 0:
             self._asked = 1
-            self._send(signal.SIGUSR1)
+            self._process.send(signal.SIGUSR1)
         if self._kill_at_s is not None and now_s >= self._kill_at_s:
             self._kill_at_s = None
             self.was_killed = True
             logger.warning("%s: its process did not end in time, and is killed", self._name)
-            self._send(signal.SIGKILL)
-
-    def _send(self, number: signal.Signals) -> None:
-        """Send it a signal. Not by way of ``Popen``, which would take note of its end: see ``_has_ended``."""
-        if not _has_ended(self._process):
-            os.kill(self._process.pid, number)
+            self._process.send(signal.SIGKILL)
 
     def _show(self, message: Message) -> JobResult | None:
         """Show a message; the last one's result."""
-        self._is_ready = True  # whatever it says, its handlers are there: before, SIGUSR1 would kill it
+        self._is_ready = True  # whatever it says, its handlers are there: before them, SIGUSR1 would kill it
         match message:
             case Ready():
                 pass

@@ -1,8 +1,9 @@
-"""The process of one film: reads its order from standard input, works, says how it goes, and ends.
+"""The process of a film: reads its order from standard input, works, says how it goes, and waits for the next order.
 
-Started by ``pipeline.jobs.process`` as ``python -m pipeline.jobs.worker PIPE PARENT NAME``. Its own standard output and
-error are a log: whatever a library writes there disturbs nobody. SIGUSR1 asks for a stop at the next boundary, SIGTERM
-for an abort, a second SIGTERM ends the process at once. Ctrl-C of the terminal is the parent's business.
+Started by ``pipeline.jobs.process`` as ``python -m pipeline.jobs.worker PIPE PARENT NAME``. It ends when standard input
+does. Its own standard output and error are a log: whatever a library writes there disturbs nobody. SIGUSR1 asks for a
+stop at the next boundary, SIGTERM for an abort; a second SIGTERM, or one between two films, ends the process at once.
+Ctrl-C of the terminal is the parent's business.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import BinaryIO, Self
 
 from pipeline.failures import classify
 from pipeline.graph.stop import StopToken
+from pipeline.host import forget_peak_rss
 from pipeline.jobs.film import work_film
 from pipeline.jobs.messages import Building, Ended, Message, Noted, Progressed, Ready, Started, encode_message
 from pipeline.jobs.order import FilmOrder, decode_order
@@ -161,30 +164,82 @@ def _end_now() -> None:
     os._exit(ExitCode.STOPPED)
 
 
-@contextmanager
-def _signals_to(stop: StopToken, *, deadline_s: float) -> Iterator[None]:
-    def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+class Requests:
+    """What the parent asks for by signals."""
+
+    def __init__(self) -> None:
+        self._stop = StopToken()
+        self._deadline_s = 0.0
+        self._is_working = False
+
+    @contextmanager
+    def hearing(self) -> Iterator[None]:
+        """Take signals as requests, in the main thread."""
+        previous = {number: signal.signal(number, self._hear) for number in (signal.SIGTERM, signal.SIGUSR1)}
+        previous[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def about_a_film(self, *, deadline_s: float) -> Iterator[StopToken]:
+        """Requests are about a film, and go to the token that is given; also those that came just before.
+
+        Args:
+            deadline_s: Seconds that an abort may take before the process ends itself.
+        """
+        self._deadline_s = deadline_s
+        self._is_working = True
+        try:
+            yield self._stop
+        finally:
+            self.film_over()
+            self._is_working = False
+
+    def film_over(self) -> None:
+        """What is asked from now on is not about this film any more."""
+        faulthandler.cancel_dump_traceback_later()
+        self._stop = StopToken()
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if number == signal.SIGUSR1:
-            stop.stop()
-        elif stop.is_aborted:
+            self._stop.stop()
+        elif self._stop.is_aborted or not self._is_working:
             _end_now()
         else:
             # Whoever asked may be gone, and then nobody else ends what hangs.
-            faulthandler.dump_traceback_later(deadline_s, exit=True)
-            stop.abort()
+            faulthandler.dump_traceback_later(self._deadline_s, exit=True)
+            self._stop.abort()
 
-    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    previous[signal.SIGINT] = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        faulthandler.cancel_dump_traceback_later()
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+
+def take_orders() -> BinaryIO:
+    """Where orders come from, out of the reach of what libraries start: an ffmpeg reads its standard input too."""
+    orders = os.fdopen(os.dup(0), "rb")
+    with Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    return orders
+
+
+def log_to(path: Path) -> None:
+    """Let standard output and error go to a file from here on, appended, those of libraries and crashes too.
+
+    Args:
+        path: The file; made if need be.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    with path.open("ab") as log:
+        for descriptor in (1, 2):
+            os.dup2(log.fileno(), descriptor)
 
 
 def main(arguments: list[str]) -> int:
-    """Work on the film of standard input.
+    """Work on the films of standard input.
 
     Args:
         arguments: File descriptor of the message pipe, process id of the parent, and a name for lists of processes.
@@ -196,16 +251,25 @@ def main(arguments: list[str]) -> int:
         logging.getLogger(package).setLevel(logging.INFO)
     os.set_inheritable(descriptor, False)
     die_with(parent)
-    order = decode_order(sys.stdin.buffer.read())
-    stop = StopToken()
-    deadline_s = order.config.run.join_deadline_s + _SPARE_S
-    with _signals_to(stop, deadline_s=deadline_s), open(descriptor, "wb") as pipe:
-        display = MessageDisplay(pipe, interval_s=order.interval_s)
-        with LastWords(order, display=display):
-            display.send(Ready())
-            result = work_film(order, display=display, stop=stop)
-            display.send(Ended(result=result))
+    requests = Requests()
+    with requests.hearing(), open(descriptor, "wb") as pipe, take_orders() as orders:
+        for line in orders:
+            _work(decode_order(line), pipe=pipe, requests=requests)
     return ExitCode.DONE
+
+
+def _work(order: FilmOrder, *, pipe: BinaryIO, requests: Requests) -> None:
+    """Work on one film, and say what became of it."""
+    display = MessageDisplay(pipe, interval_s=order.interval_s)
+    deadline_s = order.config.run.join_deadline_s + _SPARE_S
+    with LastWords(order, display=display), requests.about_a_film(deadline_s=deadline_s) as stop:
+        display.send(Ready())
+        if order.log is not None:
+            log_to(order.log)
+        forget_peak_rss()
+        result = work_film(order, display=display, stop=stop)
+        requests.film_over()  # before it is said: what is asked afterwards cannot be about it
+        display.send(Ended(result=result))
 
 
 if __name__ == "__main__":
@@ -213,5 +277,5 @@ if __name__ == "__main__":
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    # All is said and on disk. Taking the interpreter and its libraries apart would take 0.4 s of every film.
+    # All is said and on disk. Taking the interpreter and its libraries apart would take 0.4 s.
     os._exit(code)

@@ -88,6 +88,8 @@ class Supervisor:
         reporter: Told about everything.
         max_attempts: ``run.max_attempts``.
         stops_on_error: ``run.on_error: stop``.
+        on_wait: Called before a wait, also again while it lasts: nothing is worked on soon, and what the worker keeps
+            for the next film should go.
         clock: What it measures with and sleeps by.
     """
 
@@ -100,6 +102,7 @@ class Supervisor:
         reporter: Reporter,
         max_attempts: int,
         stops_on_error: bool,
+        on_wait: Callable[[], None] = lambda: None,
         clock: Clock | None = None,
     ) -> None:
         self._worker = worker
@@ -108,6 +111,7 @@ class Supervisor:
         self._reporter = reporter
         self._max_attempts = max_attempts
         self._stops_on_error = stops_on_error
+        self._on_wait = on_wait
         self._clock = clock if clock is not None else Clock()
         self._signal_count = 0
         self._said_count = 0
@@ -260,6 +264,7 @@ class Supervisor:
             self._nap(min(NAP_S, left_s))
 
     def _nap(self, seconds: float = NAP_S) -> None:
+        self._on_wait()
         self._clock.sleep(seconds)
         self._look_for_stop()
         self._reporter.tick(self)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import pytest
 from helpers import onnx_models
 from helpers.child_scripts import children_of, is_alive, open_descriptors, wait_until
@@ -24,7 +25,7 @@ from pipeline.cli import main
 from pipeline.config import Config
 from pipeline.graph.stop import StopToken
 from pipeline.jobs.order import FilmOrder, encode_order
-from pipeline.jobs.process import work_in_process
+from pipeline.jobs.processes import FilmProcesses, work_in_process
 from pipeline.results import JobResult
 from pipeline.show.progress import JobProgress
 
@@ -35,7 +36,7 @@ sys.path[:0] = [TESTS, ROOT]
 from helpers.night_runs import RecordingDisplay
 from pipeline.graph.stop import StopToken
 from pipeline.jobs.order import decode_order
-from pipeline.jobs.process import work_in_process
+from pipeline.jobs.processes import FilmProcesses, work_in_process
 folder = Path(sys.argv[1])
 stop = StopToken()
 signal.signal(signal.SIGINT, lambda *_: stop.abort())
@@ -118,12 +119,46 @@ def work(folder: Path, order: FilmOrder, *, stop: StopToken, on_progress=lambda 
     return work_in_process(order, display=display, stop=stop, log=folder / "film.log", deadline_s=20)
 
 
+def contents(path: Path) -> list[bytes]:
+    """The coded pictures of a film."""
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(video=0)]
+
+
 def test_a_film_is_done_and_nothing_of_the_process_is_left(tmp_path: Path) -> None:
     before = open_descriptors()
     result = work(tmp_path, order_of(tmp_path, frame_count=30), stop=StopToken())
     assert result.status == "done" and result.outcome is not None and result.outcome.frames_done == 30, result.errors
     assert open_descriptors() <= before and children_of(os.getpid()) == []
     assert result.outcome.output is not None and result.outcome.output.stat().st_size > 0
+
+
+def test_films_that_share_a_process_are_as_if_each_had_its_own(tmp_path: Path) -> None:
+    orders = [order_of(tmp_path / name, frame_count=count) for name, count in (("a", 30), ("b", 7), ("c", 30))]
+    pids: set[int] = set()
+    results = []
+    with FilmProcesses() as processes:
+        for number, order in enumerate(orders):
+            results.append(
+                processes.work(
+                    order,
+                    display=RecordingDisplay(),
+                    stop=StopToken(),
+                    log=tmp_path / f"{number}.log",
+                    deadline_s=20,
+                    tick=lambda: pids.update(children_of(os.getpid())),
+                )
+            )
+    assert [result.status for result in results] == ["done"] * 3, [result.errors for result in results]
+    assert len(pids) == 1 and children_of(os.getpid()) == []
+    for number, result in enumerate(results):
+        assert "pixel kernels ready" in (tmp_path / f"{number}.log").read_text()
+        alone = work(tmp_path, order_of(tmp_path / f"alone{number}", frame_count=(30, 7, 30)[number]), stop=StopToken())
+        assert result.outcome is not None and alone.outcome is not None
+        assert result.outcome.output is not None and alone.outcome.output is not None
+        assert contents(result.outcome.output) == contents(alone.outcome.output)
+        report = json.loads(result.report.read_text()) if result.report is not None else {}
+        assert 10 << 20 < report["peak_rss_bytes"] < 2 << 30
 
 
 def test_a_process_goes_when_its_parent_is_killed_and_its_film_can_be_gone_on_with(

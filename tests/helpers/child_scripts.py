@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from pipeline.graph.metrics import ChannelSnapshot, GraphSnapshot, StageSnapshot
 from pipeline.graph.stop import StopToken
 from pipeline.jobs.messages import Ended, Message, Ready, encode_message
 from pipeline.jobs.order import FilmOrder
-from pipeline.jobs.process import work_in_process
+from pipeline.jobs.processes import FilmProcesses, work_in_process
 from pipeline.results import JobResult
 from pipeline.show.progress import JobProgress
 
@@ -113,6 +114,49 @@ class Child:
             )
         finally:
             self.elapsed_s = time.monotonic() - started_s
+
+
+class Children:
+    """Films whose processes run a program text for each order, with ``film`` as the order's name.
+
+    Args:
+        folder: Where logs and ``pids`` go, a line with the process id for each film.
+        code: After ``PRELUDE``.
+        messages: See ``Child``; ``ended_NAME`` in place of ``ended`` for that film.
+    """
+
+    def __init__(self, folder: Path, code: str = "send('ready', 'ended')", **messages: Message) -> None:
+        loop = """
+import json
+for line in sys.stdin.buffer:
+    film = os.path.basename(json.loads(line)["source"])
+    with open({pids!r}, "a") as pids: print(os.getpid(), file=pids)
+    messages["ended"] = messages.get("ended_" + film, messages["ended_"])
+"""
+        child = Child(folder, "", ended_=Ended(result=result_of()), **messages)
+        self.folder = folder
+        self.display = child.display
+        self.stop = child.stop
+        with child.program.open("a") as program:
+            program.write(loop.format(pids=str(folder / "pids")) + textwrap.indent(code, "    "))
+        self.processes = FilmProcesses(worker=(sys.executable, "-S", str(child.program)))
+
+    def work(self, name: str, *, tick: Callable[[], None] = lambda: None) -> JobResult:
+        return self.processes.work(
+            film_order(self.folder, name),
+            display=self.display,
+            stop=self.stop,
+            log=self.log(name),
+            deadline_s=10.0,
+            tick=tick,
+        )
+
+    def log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    def pids(self) -> list[int]:
+        """The process of each film, in order."""
+        return [int(line) for line in (self.folder / "pids").read_text().splitlines()]
 
 
 def is_alive(pid: int) -> bool:

@@ -188,6 +188,8 @@ class Night:
     reporter: FakeReporter = field(default_factory=FakeReporter)
     max_attempts: int = 3
     stops_on_error: bool = False
+    waits: list[float] = field(default_factory=list)
+    """When it was about to wait, seconds."""
 
     def __post_init__(self) -> None:
         self.permission = FakePermission(self.clock)
@@ -202,6 +204,7 @@ class Night:
             reporter=self.reporter,
             max_attempts=self.max_attempts,
             stops_on_error=self.stops_on_error,
+            on_wait=lambda: self.waits.append(self.clock.slept_s),
             clock=self.clock,
         )
         return self.supervisor

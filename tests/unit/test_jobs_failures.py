@@ -129,9 +129,8 @@ def test_a_process_whose_parent_ended_before_it_could_ask_ends() -> None:
 
 def test_a_second_abort_ends_a_process_and_what_it_started_at_once(tmp_path: Path) -> None:
     code = (
-        "import subprocess, time\nfrom pipeline.graph.stop import StopToken\n"
-        "from pipeline.jobs.worker import _signals_to\n"
-        "with _signals_to(StopToken(), deadline_s=60):\n"
+        "import subprocess, time\nfrom pipeline.jobs.worker import Requests\nrequests = Requests()\n"
+        "with requests.hearing(), requests.about_a_film(deadline_s=60):\n"
         "    other = subprocess.Popen(['sleep', '100'])\n"
         f"    open({str(tmp_path / 'pid')!r}, 'w').write(f'{{other.pid}}.')\n"
         "    while True: time.sleep(0.01)\n"
@@ -152,11 +151,69 @@ def test_a_second_abort_ends_a_process_and_what_it_started_at_once(tmp_path: Pat
 def test_an_abort_that_hangs_ends_at_its_deadline_with_all_stacks(tmp_path: Path) -> None:
     """As where the parent is gone and nobody else would end it."""
     code = (
-        "import os, signal, time\nfrom pipeline.graph.stop import StopToken\n"
-        "from pipeline.jobs.worker import _signals_to\n"
-        "with _signals_to(StopToken(), deadline_s=0.5):\n"
+        "import os, signal, time\nfrom pipeline.jobs.worker import Requests\nrequests = Requests()\n"
+        "with requests.hearing(), requests.about_a_film(deadline_s=0.5):\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(100)\n"
     )
     with run_code(code, stderr=subprocess.PIPE) as process:
         _, err = process.communicate(timeout=120)
     assert process.returncode == 1 and b"most recent call first" in err
+
+
+def test_requests_are_about_the_film_in_work_or_the_next_one() -> None:
+    code = """
+import os, signal
+from pipeline.jobs.worker import Requests
+requests = Requests()
+with requests.hearing():
+    os.kill(os.getpid(), signal.SIGUSR1)
+    with requests.about_a_film(deadline_s=60) as early:
+        assert early.is_stopping and not early.is_aborted
+    with requests.about_a_film(deadline_s=60) as stop:
+        assert not stop.is_stopping
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.is_aborted
+        requests.film_over()
+        os.kill(os.getpid(), signal.SIGUSR1)  # too late for this one, and for whoever sends it there is no next one
+    with requests.about_a_film(deadline_s=60) as last:
+        assert not last.is_stopping
+    print("waiting", flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("still here", flush=True)
+"""
+    with run_code(code, stdout=subprocess.PIPE) as process:
+        out, _ = process.communicate(timeout=120)
+    assert (process.returncode, out) == (130, b"waiting\n")
+
+
+def test_what_a_film_starts_cannot_read_the_orders() -> None:
+    code = """
+import subprocess
+from pipeline.jobs.worker import take_orders
+with take_orders() as orders:
+    first = orders.readline()
+    assert subprocess.run(["cat"], capture_output=True).stdout == b""
+    print(first + orders.readline())
+"""
+    with run_code(code, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        out, _ = process.communicate(b"one\ntwo\n", timeout=120)
+    assert out == b"b'one\\ntwo\\n'\n"
+
+
+def test_every_film_has_a_log_of_its_own_for_crashes_and_programs_too(tmp_path: Path) -> None:
+    (tmp_path / "b.log").write_text("earlier\n")
+    code = f"""
+import os, subprocess, sys
+from pathlib import Path
+from pipeline.jobs.worker import log_to
+for name in "ab":
+    log_to(Path({str(tmp_path)!r}) / f"{{name}}.log")
+    print(name, "of python")
+    print(name, "of python, as an error", file=sys.stderr)
+    subprocess.run(["echo", name, "of a program"])
+"""
+    with run_code(code) as process:
+        assert process.wait(timeout=120) == 0
+    lines = {name: sorted((tmp_path / f"{name}.log").read_text().splitlines()) for name in "ab"}
+    assert lines["a"] == ["a of a program", "a of python", "a of python, as an error"]
+    assert lines["b"] == ["b of a program", "b of python", "b of python, as an error", "earlier"]

@@ -27,7 +27,7 @@ from helpers.child_scripts import (
 from pipeline.graph.stop import StopToken
 from pipeline.jobs import process as process_module
 from pipeline.jobs.messages import Noted, Progressed, Started
-from pipeline.jobs.process import work_in_process
+from pipeline.jobs.processes import work_in_process
 from pipeline.show.progress import JobStart
 
 STARTED = Started(job=JobStart(name="film.mkv", index=0, count=1, frame_count_estimated=321))

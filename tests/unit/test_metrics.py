@@ -70,6 +70,14 @@ def test_a_source_always_has_work_and_a_sink_is_never_held_up() -> None:
     assert find_bottleneck(make_graph(0.2, 0.99, occupancies=(0.98,))).stage == "s1"
 
 
+def test_a_source_that_was_done_early_is_not_what_limits() -> None:
+    """The decoder of a photo works all of its time, which is a hundredth of the run's."""
+    graph = make_graph(0.2, 0.9, 0.3, occupancies=(0.02, 0.02))
+    early = make_stage("s0", load=1.0, elapsed_s=0.1)
+    verdict = find_bottleneck(GraphSnapshot(elapsed_s=10, stages=(early, *graph.stages[1:]), channels=graph.channels))
+    assert verdict.stage == "s1" and verdict.text.startswith("No stage limits the run alone; s1 comes nearest")
+
+
 def test_without_a_clear_limit_the_busiest_stage_is_named_as_such() -> None:
     verdict = find_bottleneck(make_graph(0.4, 0.6, 0.5, occupancies=(0.5, 0.5)))
     assert verdict.stage == "s1"

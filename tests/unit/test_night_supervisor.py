@@ -78,6 +78,15 @@ def test_others_may_look_while_the_run_waits() -> None:
     assert night.reporter.states[0] == (False, False) and night.reporter.states[-1] == (True, False)
 
 
+def test_before_it_waits_for_whatever_it_is_a_run_lets_go_of_what_it_keeps() -> None:
+    night = Night()
+    night.worker.endings = {"b": ["crash"]}
+    night.permission.obstacles = [(30.0, 31.0, "hours")]
+    night.run(("a", "b", None, "c"))
+    assert night.worker.calls == ["a", "b", "b", "c"]
+    assert night.waits == [15.0 + NAP_S * count for count in range(20)] + [30.0 + NAP_S * count for count in range(4)]
+
+
 def test_no_film_now_is_a_nap_and_not_the_end() -> None:
     night = Night()
     night.run((None, None, "a", None, "b"))
