@@ -26,7 +26,11 @@ GPU_STAGES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageFigures:
-    """One stage, of all lanes together, in the steady part of the run."""
+    """One stage, of all lanes together, in the steady part of the run.
+
+    What the last stage takes for a frame is of the whole run: an encoder has taken dozens of frames before it codes the
+    first, and codes them when no more come. In the middle of a short run that work is missing.
+    """
 
     name: str
     shares: dict[Kind, float]
@@ -128,6 +132,7 @@ def measure(run: Recorded) -> Figures:
     names = [stage.name for stage in run.graph.lanes[0].stages]
     owners = owners_of(run)
     used = used_by_owner(run, owners, start_s=start_s, stop_s=stop_s)
+    ever_used = used_by_owner(run, owners, start_s=run.graph.started_s, stop_s=run.graph.ended_s)
     per_frame = 1 / max(1, steady_frames)
     gpu = tuple(_gpu_figures(run.gpu_spans, start_s=start_s, stop_s=stop_s, frames=steady_frames))
     return Figures(
@@ -143,7 +148,7 @@ def measure(run: Recorded) -> Figures:
                 window=(start_s, stop_s),
                 used={
                     number: spent
-                    for owner, threads in used.items()
+                    for owner, threads in (ever_used if name == names[-1] else used).items()
                     if owner == name or (name, owner) == ("upscale", "engine")
                     for number, spent in threads.items()
                 },
@@ -180,6 +185,11 @@ def _stage_figures(
     pieces = [piece for stage in stages for piece in pieces_of(stage)]
     spent = spent_s(pieces, start_s=window[0], stop_s=window[1])
     whole_s = sum(spent.values()) or 1.0
+    shares = {kind: seconds / whole_s for kind, seconds in spent.items()}
+    if place == len(run.graph.lanes[0].stages) - 1:
+        spent = spent_s(pieces, start_s=run.graph.started_s, stop_s=run.graph.ended_s)
+        whole_s = sum(spent.values()) or 1.0
+        per_frame = 1 / max(1, run.frames)
     within = [mark for lane in run.graph.lanes for mark in lane.stages[-1].marks if window[0] <= mark[0] < window[1]]
     frames = (
         (min(mark[1] for mark in within), max(mark[2] for mark in within))
@@ -197,7 +207,7 @@ def _stage_figures(
     )
     return StageFigures(
         name=stages[0].name,
-        shares={kind: seconds / whole_s for kind, seconds in spent.items()},
+        shares=shares,
         service_mean_s=spent["work"] * per_frame,
         service_p50_s=times.p50_s,
         service_p90_s=times.p90_s,

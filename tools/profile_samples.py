@@ -44,6 +44,8 @@ class Sample:
     threads: dict[int, ThreadReading]
     """By the system's number."""
     gpu: GpuReading | None
+    cpu_s: float = 0.0
+    """Time on processors of all threads that there ever were; 0 if nobody looked."""
 
 
 class Sampler(threading.Thread):
@@ -86,6 +88,7 @@ class Sampler(threading.Thread):
                 rss_bytes=read_rss_bytes(),
                 threads=read_threads(),
                 gpu=self._read_gpu() if self._read_gpu is not None and asks_gpu else None,
+                cpu_s=time.process_time(),
             )
         )
 

@@ -41,11 +41,37 @@ def owners_of(run: Recorded) -> dict[int, str]:
 def used_by_owner(run: Recorded, owners: dict[int, str], *, start_s: float, stop_s: float) -> dict[str, Used]:
     """What every thread took of the processor within a window, taken evenly between two looks."""
     used: dict[str, Used] = {}
+    unseen = unseen_cpu(run.samples)
     for number, owner in sorted(owners.items()):
         cpu, queued = _totals(run.samples, number)
+        if number in unseen:
+            ended_s, cpu_s = unseen[number]
+            cpu.append((ended_s, cpu[-1][1] + cpu_s))
         spent = (_within(cpu, start_s, stop_s), _within(queued, start_s, stop_s))
         used.setdefault(owner, {})[number] = spent
     return used
+
+
+def unseen_cpu(samples: Sequence[Sample]) -> dict[int, tuple[float, float]]:
+    """What threads took after the last look at them: an encoder's code a dozen frames while it is closed.
+
+    The process keeps count of all its threads together. What those that are still there have not taken of that was of
+    those that have gone since the look before, in equal parts.
+
+    Returns:
+        By the thread's number: when it was missed first, and what it took until then, seconds.
+    """
+    found: dict[int, tuple[float, float]] = {}
+    for before, after in itertools.pairwise(samples):
+        gone = before.threads.keys() - after.threads.keys()
+        seen_s = sum(
+            reading.cpu_s - (before.threads[number].cpu_s if number in before.threads else 0.0)
+            for number, reading in after.threads.items()
+        )
+        unseen_s = after.cpu_s - before.cpu_s - seen_s
+        if gone and unseen_s > 0:
+            found.update((number, (after.time_s, unseen_s / len(gone))) for number in gone)
+    return found
 
 
 def work_queued_s(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,20 +15,21 @@ import pytest
 from helpers.device_runs import decoded, gpu_plan, host_plan, runner_spec
 from helpers.gpu_faults import LockedGpu
 from helpers.kernel_double import FakeNetwork, HostKernels
-from helpers.sleeping_stages import STAGES, line, slowed
+from helpers.sleeping_stages import STAGES, Sink, line, slowed
 
 from pipeline.graph.runtime import run_graph
 from pipeline.graph.stage import Stage
 from pipeline.graph.tracing import Tracer
 from pipeline.preflight import open_planned_runner
-from pipeline.wiring import open_transforms
-from tools import profile_run
+from pipeline.wiring import open_transforms, planned_decoder
+from tools import profile_run, profile_whatif
 from tools.profile_figures import Figures, measure
 from tools.profile_predict import Cost, bound_fps, costs_of, predict_fps
 from tools.profile_record import Recorded, record_run
+from tools.profile_repeat import repeat_decoder
 from tools.profile_replaced import KeptDecoder, KeptStitcher, KeptTiler, KeptUpscaler, keep_results, replacements
-from tools.profile_samples import Sampler
-from tools.profile_threads import work_queued_s
+from tools.profile_samples import Sample, Sampler, ThreadReading
+from tools.profile_threads import owners_of, unseen_cpu, used_by_owner, work_queued_s
 
 ROOT = Path(__file__).parents[2]
 SECONDS = {"decode": 0.01, "tile": 0.02, "upscale": 0.08, "stitch": 0.02, "encode": 0.04}
@@ -171,6 +173,45 @@ def test_kept_frames_begin_anywhere_and_go_on(tmp_path: Path) -> None:
     assert len({after.pts - before.pts for before, after in itertools.pairwise(stamps)}) == 1
 
 
+@pytest.mark.parametrize("frame_count", [5, 8, 100])
+def test_a_film_that_is_repeated_goes_on_in_time(tmp_path: Path, frame_count: int) -> None:
+    plan = host_plan(tmp_path, frame_count=8)
+    with repeat_decoder(frame_count)(planned_decoder(plan))() as decoder:
+        frames = list(decoder.frames(0, 20))
+        with pytest.raises(ValueError, match="not from frame 3"):
+            next(decoder.frames(3))
+    stamps = [frame.stamp for frame in frames]
+    assert [stamp.index for stamp in stamps] == list(range(20))
+    assert len({after.pts - before.pts for before, after in itertools.pairwise(stamps)}) == 1
+    period = min(frame_count, 8)
+    pictures = [np.array(frame.planes[0]) for frame in frames]
+    for index in range(20):
+        np.testing.assert_array_equal(pictures[index], pictures[index % period])
+        assert not np.array_equal(pictures[index], pictures[(index + 1) % period])
+        frames[index].release()
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_run_that_would_be_over_at_once_repeats_its_film(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lanes: int
+) -> None:
+    monkeypatch.setattr(profile_whatif, "LONG_S", 0.3)
+    plan = replace(host_plan(tmp_path, frame_count=24, encode={"kind": "libx264"}), lanes=lanes)
+    frames: list[int] = []
+
+    def record(*arguments: Any, **options: Any) -> Recorded:
+        run = record_run(*arguments, **options)
+        frames.append(run.frames)
+        return run
+
+    monkeypatch.setattr(profile_whatif, "record_run", record)
+    with open_planned_runner(plan) as runner:
+        found = profile_whatif.measure_what_ifs(plan, runner, frame_count=24)
+    whole, replaced = frames[::2], frames[1::2]
+    assert set(whole) == {24} and len(replaced) == len(found)
+    assert all(count == 24 for count in replaced) if lanes == 2 else all(count > 24 for count in replaced)
+
+
 @pytest.mark.parametrize("lanes", [1, 2])
 def test_every_stage_can_be_replaced_in_a_whole_run(tmp_path: Path, lanes: int) -> None:
     plan = replace(host_plan(tmp_path, frame_count=24, tile_px=16, encode={"kind": "libx264"}), lanes=lanes)
@@ -233,3 +274,57 @@ def test_a_stage_would_be_sooner_through_by_what_its_library_waited_for_cores() 
     assert work_queued_s(**alone, helpers=[(0.05, 0.05)]) == pytest.approx(0.05)  # as long as they had something to do
     own = {"work_s": 0.5, "work_share": 0.5, "own": [(0.4, 0.2)]}
     assert work_queued_s(**own, helpers=[]) == pytest.approx(0.1)
+
+
+def test_work_that_an_encoder_puts_off_until_its_end_counts_for_every_frame() -> None:
+    class Lookahead(Sink):
+        def run(self, items: Any) -> None:
+            super().run(items)
+            time.sleep(1.0)
+
+    tracer = Tracer()
+    with Sampler(every_s=0.1) as sampler:
+        snapshot = run_graph([*line(20)[:-1], Lookahead(seconds=0.001)], capacities=2, tracer=tracer)
+    figures = measure(
+        Recorded(frames=20, seconds=snapshot.elapsed_s, graph=tracer.graphs[0], samples=tuple(sampler.samples))
+    )
+    encode = figures.stage("encode")
+    assert 0.05 < encode.service_mean_s < 0.06
+    assert encode.shares["starved"] > 0.5  # of the middle of the run, as all shares are
+
+
+def test_what_a_thread_took_after_the_last_look_at_it_is_known_from_the_process() -> None:
+    def sample(time_s: float, cpu_s: float, **threads: float) -> Sample:
+        readings = {
+            int(name[1:]): ThreadReading(name="t", cpu_s=taken, queued_s=0.0) for name, taken in threads.items()
+        }
+        return Sample(time_s=time_s, rss_bytes=1, threads=readings, gpu=None, cpu_s=cpu_s)
+
+    samples = [
+        sample(1.0, 5.0, t1=4.0, t2=0.5, t3=0.5),
+        sample(1.5, 6.0, t1=4.2, t4=0.2),  # 0.6 s were of the two that have gone
+        sample(2.0, 6.1, t1=4.3),  # and nothing of the third, though it took something until it was seen
+    ]
+    found = unseen_cpu(samples)
+    assert found.keys() == {2, 3}
+    for number in (2, 3):
+        assert found[number] == (1.5, pytest.approx(0.3))
+
+
+def test_an_encoder_that_codes_while_it_is_closed_is_seen_with_all_its_time(tmp_path: Path) -> None:
+    """Threads of a library, most of whose work is done after the last frame has come."""
+    plan = host_plan(tmp_path, frame_count=24, encode={"kind": "libx264", "preset": "slow"})
+    with open_planned_runner(plan) as runner:
+        before_s = time.process_time()
+        run = record_run(plan, runner, frame_count=24)
+        used_s = time.process_time() - before_s
+    figures = measure(run)
+    attributed_s = sum(
+        cpu_s
+        for threads in used_by_owner(
+            run, owners_of(run), start_s=run.graph.started_s - 1, stop_s=run.graph.ended_s + 1
+        ).values()
+        for cpu_s, _ in threads.values()
+    )
+    assert attributed_s == pytest.approx(used_s, rel=0.25, abs=0.1)
+    assert figures.stage("encode").cpu_s > 0
