@@ -21,9 +21,8 @@ from tools.profile_replaced import Replacement, keep_results, replacements
 SHORT_S = 2.0
 """What runs shorter than this make is mostly their beginning and end."""
 FAR = 10.0
-"""How many times as fast a run without a stage can be before its prediction is doubtful. Without its network, on 2 cores,
-132 frames of a film were predicted within 2 % and 96 of another within 7 %, 14 and 30 times as fast as with it; the 48
-of ``configs/demo.yaml``, 11 to 12 times as fast, 11 to 20 % too high."""
+"""How many times as fast a run without a stage can be before its prediction is doubtful. Figures:
+``tools/results/profile_run-cpu2.txt``."""
 LONG_S = 4.0
 """How long a run of one lane is made by repeating its film, if it would be over sooner."""
 QUIET = 0.1
