@@ -20,6 +20,7 @@ from engines.runner import Completion, FinishedCompletion
 from pipeline.encode.table import ENCODERS
 from pipeline.frames import Frame, FrameStamp, TileBatch, TileSlot
 from pipeline.graph.stage import Stage
+from pipeline.host import available_memory_bytes
 from pipeline.instruments import DecoderOpener
 from pipeline.media import MediaInfo
 from pipeline.plan import JobPlan
@@ -27,7 +28,10 @@ from pipeline.stages import DecodeSource
 from pipeline.wiring import open_transforms, planned_decoder
 
 KEPT_FRAMES = 6
-"""Whose results are used over and over: enough that an encoder does not find the picture before last."""
+"""Least number whose results are used over and over: an encoder must not find the picture before last."""
+KEPT_BYTES = 1 << 31
+"""Most that may be kept of more, if a quarter of the free memory is not less. What an encoder takes for a frame depends
+on the picture: the first six of a film that begins with a still one were coded in half the time of all 132."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +42,19 @@ class Kept:
     cut: tuple[TileBatch, ...] = ()
     upscaled: tuple[TileBatch, ...] = ()
     finished: tuple[Frame, ...] = ()
+
+
+def count_kept(plan: JobPlan, *, frame_count: int) -> int:
+    """Of how many frames results are kept for runs of ``frame_count``: of all, as far as memory goes."""
+    video = plan.info.video
+    planes = video.format.plane_shapes(height=video.height, width=video.width)
+    frame_bytes = np.dtype(video.format.dtype).itemsize * sum(height * width for height, width in planes)
+    if not plan.is_on_gpu:
+        finished = plan.encode.format.plane_shapes(height=plan.height, width=plan.width)
+        frame_bytes += np.dtype(plan.encode.format.dtype).itemsize * sum(height * width for height, width in finished)
+        frame_bytes += 3 * np.dtype(np.float32).itemsize * plan.grid.computed_px * (1 + plan.engine_scale**2)
+    most_bytes = min(KEPT_BYTES, available_memory_bytes() // 4)
+    return min(frame_count, max(KEPT_FRAMES, most_bytes // frame_bytes))
 
 
 def keep_results(plan: JobPlan, runner: Runner, *, frame_count: int = KEPT_FRAMES) -> Kept:
@@ -231,6 +248,7 @@ class Replacement:
 def replacements(plan: JobPlan, runner: Runner, kept: Kept) -> list[Replacement]:
     """One for each stage that can be replaced, in order."""
     tiles = len(plan.grid.tiles)
+    same = f"the results of the first {len(kept.finished or kept.decoded)} frames"
 
     def in_place(stage: Callable[[], Stage], place: int) -> Callable[[Sequence[Stage], int], Sequence[Stage]]:
         return lambda stages, lane: (*stages[:place], stage(), *stages[place + 1 :])  # noqa: ARG005 - all lanes alike
@@ -244,9 +262,7 @@ def replacements(plan: JobPlan, runner: Runner, kept: Kept) -> list[Replacement]
     ]
     if plan.is_on_gpu:
         found.append(
-            Replacement(
-                stage="upscale", words="the results of the first frames", plan=plan, runner=FirstTimeRunner(runner)
-            )
+            Replacement(stage="upscale", words="what its buffers held once", plan=plan, runner=FirstTimeRunner(runner))
         )
     else:
         stages: list[tuple[str, Callable[[], Stage]]] = [
@@ -257,7 +273,7 @@ def replacements(plan: JobPlan, runner: Runner, kept: Kept) -> list[Replacement]
         found += [
             Replacement(
                 stage=name,
-                words="the results of the first frames",
+                words=same,
                 plan=plan,
                 runner=runner,
                 wrap_stages=in_place(stage, place),

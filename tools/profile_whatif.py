@@ -16,7 +16,7 @@ from tools.profile_figures import Figures, measure
 from tools.profile_predict import Cost, costs_of, predict_fps
 from tools.profile_record import record_run
 from tools.profile_repeat import repeat_decoder
-from tools.profile_replaced import Replacement, keep_results, replacements
+from tools.profile_replaced import Replacement, count_kept, keep_results, replacements
 
 SHORT_S = 2.0
 """What runs shorter than this make is mostly their beginning and end."""
@@ -70,7 +70,7 @@ def measure_what_ifs(plan: JobPlan, runner: Runner, *, frame_count: int, repeat:
         frame_count: Frames of each run.
         repeat: Runs for each stage; their median counts.
     """
-    kept = keep_results(plan, runner)
+    kept = keep_results(plan, runner, frame_count=count_kept(plan, frame_count=frame_count))
     costs: list[list[Cost]] = []
     bases: list[Figures] = []
 
