@@ -72,16 +72,18 @@ class OwnStep:
     kernel: OwnKernel
     arguments: StripArguments
     blocks: int
+    is_planar: bool = False
+    """Whether its result is the caller's picture, at another address each time."""
 
     def launch(self, stream: Stream, *, image: int = 0, picture: int = 0) -> None:
         """Enqueue it.
 
         Args:
             stream: Where.
-            image: Address of the planar input, if the step adds it.
-            picture: Address of the planar result, if the step makes it.
+            image: Address of the planar input; used if the step adds it.
+            picture: Address of the planar result; used if the step makes it.
         """
-        if picture:
+        if self.is_planar:
             self.arguments.image, self.arguments.target = image, picture
         self.kernel.launch(self.arguments, blocks=(self.blocks, 1, 1), stream=stream)
 
@@ -186,7 +188,8 @@ class OwnConvolutions:
                 name, pitch = next(places)
                 setattr(arguments, name, address(one.value))
                 setattr(arguments, pitch, _pitch(plan, one.value))
-        return OwnStep(kernel=self._kernels[build], arguments=arguments, blocks=walks.walkers * parts)
+        blocks = walks.walkers * parts
+        return OwnStep(kernel=self._kernels[build], arguments=arguments, blocks=blocks, is_planar=kind.factor > 0)
 
     def close(self) -> None:
         """Give everything back; nothing may be running."""

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.cudnn.compile import SOURCES, compile_kernel
+from engines.cudnn.hopper_steps import OwnStep
 from engines.cudnn.strips import StripArguments, StripKind, arrange_strip_weights, share_rows
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
@@ -93,6 +94,20 @@ def test_the_kernel_compiles_for_hopper_and_fits(kind):
 
 def test_arguments_fill_the_structure_of_the_kernel():
     assert ctypes.sizeof(StripArguments) % 64 == 0  # the alignment of a tensor map
+
+
+@pytest.mark.parametrize("is_planar", [False, True])
+def test_only_the_step_that_makes_the_picture_writes_to_its_address(is_planar):
+    """Every step of a network is launched with the addresses of the caller's pictures."""
+    launched = []
+
+    class Kernel:
+        def launch(self, arguments, *, blocks, stream):
+            launched.append((arguments.target, arguments.image, blocks, stream))
+
+    step = OwnStep(kernel=Kernel(), arguments=StripArguments(target=64), blocks=132, is_planar=is_planar)
+    step.launch("stream", image=128, picture=256)
+    assert launched == [(256 if is_planar else 64, 128 if is_planar else 0, (132, 1, 1), "stream")]
 
 
 @given(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import time
@@ -55,30 +56,36 @@ def sleeping(seconds: dict[str, float], *, frame_count: int) -> Figures:
     )
 
 
-@pytest.fixture(scope="module")
-def synthetic() -> Figures:
+@functools.cache
+def synthetic(attempt: int) -> Figures:
+    """The whole line, measured once for each attempt: no later one is held against figures of a busy moment."""
     return sleeping(SECONDS, frame_count=40)
 
 
-def agree_once(compare: Callable[[], tuple[float, float]]) -> None:
-    """Found and predicted within a tenth, in one of three runs: others may use the same processor."""
-    for _ in range(3):
-        found, predicted = compare()
-        if found == pytest.approx(predicted, rel=0.1):
+def agree_once(compare: Callable[[int], tuple[float, float, bool]]) -> None:
+    """Found and predicted within a tenth, in one of three attempts: others may use the same processor.
+
+    Args:
+        compare: Measures; frames per second found and predicted, and whether the same limits both.
+    """
+    for attempt in range(3):
+        found, predicted, is_same = compare(attempt)
+        if is_same and found == pytest.approx(predicted, rel=0.1):
             return
-    assert found == pytest.approx(predicted, rel=0.1)
+    assert (found, is_same) == (pytest.approx(predicted, rel=0.1), True)
 
 
 @pytest.mark.parametrize("without", STAGES)
-def test_the_prediction_for_a_synthetic_line_is_what_is_measured(without: str, synthetic: Figures) -> None:
-    predicted_fps, limit = predict_fps(
-        costs_of(synthetic), measured_fps=synthetic.steady_fps, lanes=1, cores=2, without=without
-    )
+def test_the_prediction_for_a_synthetic_line_is_what_is_measured(without: str) -> None:
+    limits = "encode" if without == "upscale" else "upscale"
 
-    def compare() -> tuple[float, float]:
+    def compare(attempt: int) -> tuple[float, float, bool]:
+        whole = synthetic(attempt)
+        predicted_fps, limit = predict_fps(
+            costs_of(whole), measured_fps=whole.steady_fps, lanes=1, cores=2, without=without
+        )
         found = sleeping({**SECONDS, without: 0.0}, frame_count=40)
-        assert limit == found.verdict.stage == ("encode" if without == "upscale" else "upscale")
-        return found.steady_fps, predicted_fps
+        return found.steady_fps, predicted_fps, limit == found.verdict.stage == limits
 
     agree_once(compare)
 
@@ -87,7 +94,7 @@ def test_the_prediction_for_a_synthetic_line_is_what_is_measured(without: str, s
 def test_the_prediction_for_a_real_run_is_what_is_measured(tmp_path: Path, without: str) -> None:
     plan = host_plan(tmp_path, frame_count=40, encode={"kind": "libx264"}, queues={"stitched_frames": 2})
 
-    def compare() -> tuple[float, float]:
+    def compare(_: int) -> tuple[float, float, bool]:
         with open_planned_runner(plan) as runner:
             whole = measure(
                 record_run(plan, runner, frame_count=40, wrap_stages=lambda stages, _: slowed(stages, SECONDS))
@@ -102,7 +109,7 @@ def test_the_prediction_for_a_real_run_is_what_is_measured(tmp_path: Path, witho
         predicted_fps, _ = predict_fps(
             costs_of(whole), measured_fps=whole.steady_fps, lanes=1, cores=2, without=without
         )
-        return found.steady_fps, predicted_fps
+        return found.steady_fps, predicted_fps, True
 
     agree_once(compare)
 
