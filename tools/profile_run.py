@@ -8,11 +8,13 @@ part of this. Written to ``--out`` (``profile-<film>``): ``profile.json``; ``pro
 ``trace.json`` for ui.perfetto.dev or chrome://tracing.
 
 ``--what-if`` replaces one stage after the other by one that takes no time, and measures what the run makes then, beside
-what the profile predicts. ``--pairs N`` runs N times without and with the record, in turns, and says what that costs.
+what the profile predicts; where NVDEC decodes, it is measured alone for that, for a second. ``--pairs N`` runs N times
+without and with the record, in turns, and says what that costs.
 
 Figures are of the time between 10 and 90 % of the frames. A stage works, is starved, is blocked, or waits for a buffer:
-these four add up to the whole. NVTX ranges for Nsight are set if ``nvtx`` is installed; the GPU is asked for its load
-and clocks if ``nvidia-ml-py`` is.
+these four add up to the whole. Who waits for the GPU, or for a decoder or encoder in hardware, works; what the
+processor does for it stands under CPU. NVTX ranges for Nsight are set if ``nvtx`` is installed; the GPU is asked for
+its load and clocks if ``nvidia-ml-py`` is.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +43,11 @@ from pipeline.warmup import compile_kernels
 from tools.profile_advice import Advice, Facts, advise, facts_of
 from tools.profile_chrome import chrome_trace
 from tools.profile_figures import Figures, measure
+from tools.profile_nvdec import measure_nvdec
 from tools.profile_page import build_page
 from tools.profile_record import Recorded, record_run, run_plain
 from tools.profile_whatif import WhatIf, as_json, as_rows, doubts, measure_what_ifs
-from tools.profile_words import say_profile
+from tools.profile_words import nvdec_notes, say_profile
 
 WARM_UP_FRAMES = 4
 """For each lane: compiles kernels, opens libraries, lets caches fill."""
@@ -59,22 +62,26 @@ class Profile:
     facts: Facts
     advice: Advice
     paragraph: str
+    nvdec_fps: float | None
+    """Of the run's decoders in hardware alone; None if there are none, or they were not measured."""
 
 
-def profile(plan: JobPlan, runner: Runner, *, frame_count: int) -> Profile:
+def profile(plan: JobPlan, runner: Runner, *, frame_count: int, nvdec_fps: float | None = None) -> Profile:
     """Watch a run, and work out what it says.
 
     Args:
         plan: What to run.
         runner: Opened for it.
         frame_count: Frames of the film.
+        nvdec_fps: What ``measure_nvdec`` found.
     """
     run = record_run(plan, runner, frame_count=frame_count)
+    run = replace(run, notes=(*run.notes, *nvdec_notes(plan, nvdec_fps)))
     figures = measure(run)
     facts = facts_of(plan, figures, cores=len(os.sched_getaffinity(0)))
     advice = advise(facts)
-    paragraph = say_profile(plan, figures, facts=facts, advice=advice)
-    return Profile(run=run, figures=figures, facts=facts, advice=advice, paragraph=paragraph)
+    paragraph = say_profile(plan, figures, facts=facts, advice=advice, nvdec_fps=nvdec_fps)
+    return Profile(run=run, figures=figures, facts=facts, advice=advice, paragraph=paragraph, nvdec_fps=nvdec_fps)
 
 
 def measure_overhead(plan: JobPlan, runner: Runner, *, frame_count: int, pairs: int) -> dict[str, Any]:
@@ -122,6 +129,7 @@ def describe(plan: JobPlan, found: Profile) -> dict[str, Any]:
         "facts": asdict(found.facts),
         "fps": figures.fps,
         "steady_fps": figures.steady_fps,
+        "nvdec_alone_fps": found.nvdec_fps,
         "figures": asdict(figures),
     }
 
@@ -213,11 +221,14 @@ def main(argv: list[str] | None = None) -> int:
         with open_planned_runner(plan) as runner:
             compile_kernels(plan)
             run_plain(plan, runner, frame_count=WARM_UP_FRAMES * plan.lanes)
-            found = profile(plan, runner, frame_count=arguments.frames)
+            nvdec_fps = measure_nvdec(plan, runner, frame_count=arguments.frames) if arguments.what_if else None
+            found = profile(plan, runner, frame_count=arguments.frames, nvdec_fps=nvdec_fps)
             report = describe(plan, found)
             what_ifs: list[WhatIf] = []
             if arguments.what_if:
-                what_ifs = measure_what_ifs(plan, runner, frame_count=arguments.frames, repeat=arguments.repeat)
+                what_ifs = measure_what_ifs(
+                    plan, runner, frame_count=arguments.frames, repeat=arguments.repeat, nvdec_fps=nvdec_fps
+                )
                 report["what_if"] = as_json(what_ifs)
             if arguments.pairs:
                 report["overhead"] = measure_overhead(plan, runner, frame_count=arguments.frames, pairs=arguments.pairs)

@@ -38,7 +38,7 @@ class WhatIf:
     """What stood in its place."""
     predicted_fps: float
     predicted_limit: str
-    """What would bound the run then: a stage, ``processor`` or ``gpu``."""
+    """What would bound the run then: a stage, ``processor``, ``gpu`` or ``decode (NVDEC)``."""
     measured_fps: float
     base_fps: float
     """Of the whole run, mean of right before and right after."""
@@ -58,7 +58,9 @@ class WhatIf:
         return self.measured_fps / self.base_fps
 
 
-def measure_what_ifs(plan: JobPlan, runner: Runner, *, frame_count: int, repeat: int = 1) -> list[WhatIf]:
+def measure_what_ifs(
+    plan: JobPlan, runner: Runner, *, frame_count: int, repeat: int = 1, nvdec_fps: float | None = None
+) -> list[WhatIf]:
     """Replace one stage after the other.
 
     The run as it is comes before and after every one with a stage replaced, so that a machine that changes its speed
@@ -69,6 +71,7 @@ def measure_what_ifs(plan: JobPlan, runner: Runner, *, frame_count: int, repeat:
         runner: Opened for it.
         frame_count: Frames of each run.
         repeat: Runs for each stage; their median counts.
+        nvdec_fps: What ``measure_nvdec`` found.
     """
     kept = keep_results(plan, runner, frame_count=count_kept(plan, frame_count=frame_count))
     costs: list[list[Cost]] = []
@@ -77,7 +80,7 @@ def measure_what_ifs(plan: JobPlan, runner: Runner, *, frame_count: int, repeat:
     def run_base() -> Figures:
         figures = measure(record_run(plan, runner, frame_count=frame_count))
         bases.append(figures)
-        costs.append(costs_of(figures))
+        costs.append(costs_of(figures, nvdec_fps=nvdec_fps))
         return figures
 
     before = run_base()
@@ -142,6 +145,7 @@ def mean_costs(runs: Sequence[Sequence[Cost]]) -> list[Cost]:
             alone_s=statistics.fmean(cost.alone_s for cost in same),
             cpu_s=statistics.fmean(cost.cpu_s for cost in same),
             gpu_s=statistics.fmean(cost.gpu_s for cost in same),
+            nvdec_s=same[0].nvdec_s,
         )
         for same in zip(*runs, strict=True)
     ]

@@ -13,24 +13,33 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import media
 from helpers.device_runs import decoded, gpu_plan, host_plan, runner_spec
 from helpers.gpu_faults import LockedGpu
 from helpers.kernel_double import FakeNetwork, HostKernels
+from helpers.nvdec_double import NvdecLibrary
 from helpers.sleeping_stages import STAGES, Sink, line, slowed
 
+from pipeline.config.load import make_config
+from pipeline.decode import DecoderChoice
+from pipeline.errors import PipelineError
 from pipeline.graph.runtime import run_graph
 from pipeline.graph.stage import Stage
 from pipeline.graph.tracing import Tracer
+from pipeline.plan import JobPlan, plan_film, probe_film
+from pipeline.pool_plan import plan_pools
 from pipeline.preflight import open_planned_runner
 from pipeline.wiring import open_transforms, planned_decoder
 from tools import profile_run, profile_whatif
 from tools.profile_figures import Figures, measure
+from tools.profile_nvdec import common_fps, measure_nvdec
 from tools.profile_predict import Cost, bound_fps, costs_of, predict_fps
 from tools.profile_record import Recorded, record_run
 from tools.profile_repeat import repeat_decoder
 from tools.profile_replaced import KeptDecoder, KeptStitcher, KeptTiler, KeptUpscaler, keep_results, replacements
 from tools.profile_samples import Sample, Sampler, ThreadReading
 from tools.profile_threads import owners_of, unseen_cpu, used_by_owner, work_queued_s
+from tools.profile_words import nvdec_notes
 
 ROOT = Path(__file__).parents[2]
 SECONDS = {"decode": 0.01, "tile": 0.02, "upscale": 0.08, "stitch": 0.02, "encode": 0.04}
@@ -133,6 +142,65 @@ def test_a_run_is_as_fast_as_the_scarcest_of_threads_processor_and_gpu(
 
 def test_what_bounds_do_not_explain_is_kept() -> None:
     assert predict_fps(COSTS, measured_fps=40, lanes=1, cores=16, without="encode")[0] == pytest.approx(80)
+
+
+def test_a_run_is_no_faster_than_nvdec_however_little_its_stage_waits_for_it() -> None:
+    costs = [replace(COSTS[0], nvdec_s=0.015), *COSTS[1:]]
+    assert bound_fps(costs, lanes=4, cores=16) == (pytest.approx(1 / 0.015), "decode (NVDEC)")
+    assert bound_fps(costs, lanes=4, cores=16, without="decode") == (pytest.approx(1 / 0.009), "gpu")
+    assert profile_whatif.mean_costs([costs, costs]) == costs
+
+
+def nvdec_plan(folder: Path, *, frame_count: int) -> JobPlan:
+    film = media.write_counter_video(folder / "film.mp4", frames=frame_count, height=54, width=66)
+    config = make_config(
+        {"input": {"paths": [str(film)]}, "infer": {"model": "nearest-x2"}, "encode": {"kind": "null"}}, folder=folder
+    )
+    plan = gpu_plan(plan_film(config, probe_film(config, film)))
+    return plan_pools(replace(plan, decoder=DecoderChoice(kind="nvdec", reason="")))
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_nvdec_is_measured_alone_with_as_many_decoders_as_lanes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lanes: int
+) -> None:
+    plan, gpu = replace(nvdec_plan(tmp_path, frame_count=60), lanes=lanes), LockedGpu()
+    library = NvdecLibrary(gpu)
+    monkeypatch.setattr("pipeline.decode.nvdec.load_nvdec", lambda: library)
+    network: Any = FakeNetwork(gpu, runner_spec(plan))
+    fps = measure_nvdec(plan, network, frame_count=50, open_gpu=lambda _: (gpu, HostKernels))
+    assert fps is not None and fps > 0
+    assert library.opened_count == lanes and library.open_sessions == 0
+    gpu.check_clean()
+    assert measure_nvdec(gpu_plan(host_plan(tmp_path)), network, frame_count=50) is None  # another decoder
+
+
+def test_figures_of_a_stage_that_waits_for_nvdec_say_so(tmp_path: Path) -> None:
+    plan = nvdec_plan(tmp_path, frame_count=3)
+    assert "how much it could do does not show" in " ".join(nvdec_notes(plan, None))
+    assert "One decoder alone made 512 frames" in " ".join(nvdec_notes(plan, 512.3))
+    assert "8 decoders alone" in " ".join(nvdec_notes(replace(plan, lanes=8), 512.3))
+    assert list(nvdec_notes(gpu_plan(host_plan(tmp_path)), None)) == []
+
+
+def test_decoders_that_cannot_be_opened_are_an_error_and_no_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, gpu = replace(nvdec_plan(tmp_path, frame_count=30), lanes=2), LockedGpu()
+    library = NvdecLibrary(gpu)
+    library.session_refusal = "no more sessions"
+    monkeypatch.setattr("pipeline.decode.nvdec.load_nvdec", lambda: library)
+    network: Any = FakeNetwork(gpu, runner_spec(plan))
+    with pytest.raises(PipelineError, match="no more sessions"):
+        measure_nvdec(plan, network, frame_count=30, open_gpu=lambda _: (gpu, HostKernels))
+
+
+def test_decoders_are_counted_while_all_of_them_decode() -> None:
+    """Ten and twenty frames a second, one of them begun later and the other one over sooner."""
+    slow, fast = [n / 10 for n in range(100)], [2 + n / 20 for n in range(200)]
+    assert common_fps([slow, fast]) == pytest.approx(30, rel=0.02)
+    assert common_fps([slow[:10], fast[:10]]) is None
+    assert common_fps([slow, []]) is None
 
 
 @pytest.mark.parametrize(
