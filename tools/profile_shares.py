@@ -5,6 +5,7 @@ Plain arithmetic on ``pipeline.graph.tracing``; times are seconds of ``perf_coun
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,11 @@ from pipeline.graph.tracing import ChannelTrace, GraphTrace, LaneTrace, StageTra
 Kind = Literal["work", "starved", "blocked", "unbuffered"]
 KINDS: tuple[Kind, ...] = ("work", "starved", "blocked", "unbuffered")
 STEADY_SHARE = (0.1, 0.9)
+"""Of the frames at the last stage, between which a run is neither filling nor emptying."""
 _PAUSE = 0.5
 """Frames that come within this share of the mean time between two are of one burst."""
-"""Of the frames at the last stage, between which a run is neither filling nor emptying."""
+_LEAST_SHARE = 0.25
+"""Of all frames, that a window must have which ends when the first lane is through."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +126,10 @@ def quantile(ordered: Sequence[float], share: float) -> float:
 def steady_window(graph: GraphTrace) -> tuple[float, float, int]:
     """From when a tenth of the frames had come to the last stage to when nine tenths had, of all lanes together.
 
+    It ends sooner where one of several lanes is through sooner, for its pictures are easier: from then on the others do
+    not fill the machine, which in a long film they do, as each takes the next segment. If too few frames were left
+    then, it does not.
+
     Frames may come in bursts: all of a batch, of as many batches as are computed side by side. The window goes from the
     end of one burst to the end of another: from the middle of a burst on, what was made before it would be counted.
 
@@ -132,6 +139,9 @@ def steady_window(graph: GraphTrace) -> tuple[float, float, int]:
     arrivals_s = sorted(mark[0] for lane in graph.lanes for mark in lane.stages[-1].marks)
     low, high = (round(share * len(arrivals_s)) for share in STEADY_SHARE)
     if len(arrivals_s) >= 10:
+        ended_s = min(lane.stages[-1].marks[-1][0] for lane in graph.lanes if lane.stages[-1].marks)
+        last = bisect.bisect_right(arrivals_s, ended_s) - 1
+        high = min(high, last) if last - low >= _LEAST_SHARE * len(arrivals_s) else high
         pause_s = _PAUSE * (arrivals_s[high] - arrivals_s[low]) / (high - low)
         low, high = (_end_of_burst(arrivals_s, place, pause_s=pause_s) for place in (low, high))
         if low < high:

@@ -42,6 +42,11 @@ class WhatIf:
     measured_fps: float
     base_fps: float
     """Of the whole run, mean of right before and right after."""
+    around_fps: tuple[float, ...]
+    """Of all whole runs that ``base_fps`` is made of, in the order in which they ran."""
+    encode_cpu: float
+    """What the encoder took of the processor for a frame, as a share of what it took in those; 1 where that is not to
+    be compared."""
     measured_s: float
     """Seconds of the run that was measured, the shortest if there were several."""
     drift: float
@@ -51,6 +56,11 @@ class WhatIf:
     def error(self) -> float:
         """By which share of what was measured the prediction was off."""
         return self.predicted_fps / self.measured_fps - 1
+
+    @property
+    def spread(self) -> float:
+        """How much faster the fastest of the whole runs around was than the slowest."""
+        return max(self.around_fps) / min(self.around_fps) - 1
 
     @property
     def gain(self) -> float:
@@ -103,9 +113,9 @@ def measure_what_ifs(
             seen.append((alone.steady_fps, (before.steady_fps + after.steady_fps) / 2))
             before = after
         base_fps = statistics.median(base for _, base in seen)
-        around = mean_costs(costs[-repeat - 1 :])
+        around, beside = mean_costs(costs[-repeat - 1 :]), bases[-repeat - 1 :]
         predicted_fps, limit = predict_fps(
-            around, measured_fps=base_fps, lanes=plan.lanes, cores=usable_cores(bases), without=replaced.stage
+            around, measured_fps=base_fps, lanes=plan.lanes, cores=usable_cores(beside), without=replaced.stage
         )
         found.append(
             WhatIf(
@@ -115,12 +125,18 @@ def measure_what_ifs(
                 predicted_limit=limit,
                 measured_fps=statistics.median(fps for fps, _ in seen),
                 base_fps=base_fps,
+                around_fps=tuple(figures.steady_fps for figures in beside),
+                encode_cpu=1.0 if replaced.stage == "encode" else _ratio(alone.stages[-1].cpu_s, around[-1].cpu_s),
                 measured_s=min(elapsed_s),
                 drift=0.0,
             )
         )
     rates = [figures.steady_fps for figures in bases]
     return [replace(what_if, drift=max(rates) / min(rates) - 1) for what_if in found]
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else 1.0
 
 
 def _long_enough(
@@ -177,7 +193,9 @@ def as_rows(what_ifs: Sequence[WhatIf]) -> list[dict[str, str]]:
 
 def as_json(what_ifs: Sequence[WhatIf]) -> list[dict[str, Any]]:
     """All figures."""
-    return [asdict(what_if) | {"error": what_if.error, "gain": what_if.gain} for what_if in what_ifs]
+    return [
+        asdict(what_if) | {name: getattr(what_if, name) for name in ("error", "gain", "spread")} for what_if in what_ifs
+    ]
 
 
 def doubts(what_ifs: Sequence[WhatIf]) -> list[str]:
@@ -188,6 +206,18 @@ def doubts(what_ifs: Sequence[WhatIf]) -> list[str]:
             f"The machine was not quiet: the same run was up to {what_ifs[0].drift:.0%} faster than at another time. "
             "What was predicted and measured can differ by as much."
         )
+    found += [
+        f"Around the runs without {what_if.stage} the whole run made {min(what_if.around_fps):.3g} to "
+        f"{max(what_if.around_fps):.3g} frames per second."
+        for what_if in what_ifs
+        if what_if.spread > QUIET
+    ]
+    found += [
+        f"Without {what_if.stage} the encoder took {what_if.encode_cpu:.2f} times as much of the processor for a frame "
+        "as in the whole run: the pictures that it got, or what the other stages cost it, were not the same."
+        for what_if in what_ifs
+        if abs(what_if.encode_cpu - 1) > QUIET and abs(what_if.error) > QUIET
+    ]
     found += [
         f"{what_if.gain:.0f} times as fast is far from the run that the prediction without {what_if.stage} is "
         "made of: what the other stages cost each other when they fill the machine does not show in it."

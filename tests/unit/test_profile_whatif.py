@@ -282,9 +282,30 @@ def test_a_run_that_would_be_over_at_once_repeats_its_film(
     monkeypatch.setattr(profile_whatif, "record_run", record)
     with open_planned_runner(plan) as runner:
         found = profile_whatif.measure_what_ifs(plan, runner, frame_count=24)
+    assert all(len(what_if.around_fps) == 2 and what_if.spread >= 0 for what_if in found)
     whole, replaced = frames[::2], frames[1::2]
     assert set(whole) == {24} and len(replaced) == len(found)
     assert all(count == 24 for count in replaced) if lanes == 2 else all(count > 24 for count in replaced)
+
+
+def test_what_makes_a_comparison_doubtful_is_said_of_the_runs_that_it_is_made_of() -> None:
+    quiet = profile_whatif.WhatIf(
+        stage="upscale",
+        replacement="",
+        predicted_fps=100.0,
+        predicted_limit="encode",
+        measured_fps=120.0,
+        base_fps=100.0,
+        around_fps=(99.0, 101.0),
+        encode_cpu=1.05,
+        measured_s=5.0,
+        drift=0.05,
+    )
+    assert profile_whatif.doubts([quiet]) == []
+    (said,) = profile_whatif.doubts([quiet, replace(quiet, stage="decode", around_fps=(90.0, 104.0))])
+    assert "without decode" in said and "90 to 104" in said
+    (said,) = profile_whatif.doubts([replace(quiet, encode_cpu=0.8)])
+    assert "0.80 times as much of the processor" in said
 
 
 @pytest.mark.parametrize("lanes", [1, 2])

@@ -145,6 +145,20 @@ def test_a_slowed_stage_is_named_as_the_bottleneck(name: str, factor: int) -> No
     assert find_bottleneck(counted).stage == name
 
 
+@pytest.mark.parametrize(("count", "rate"), [(60, 20), (12, None)])
+def test_a_run_is_steady_until_its_first_lane_is_through(count: int, rate: float | None) -> None:
+    """Two lanes of ten a second; where one is through at once, what is left is taken as it is."""
+    graph, _ = traced(line(2))
+    lanes = []
+    for frames in (100, count):
+        marks = tuple((2.0 + n / 10, n, n) for n in range(frames))
+        last = replace(graph.lanes[0].stages[-1], marks=marks)
+        lanes.append(replace(graph.lanes[0], stages=(*graph.lanes[0].stages[:-1], last)))
+    start_s, stop_s, frames = steady_window(replace(graph, lanes=tuple(lanes)))
+    assert stop_s == pytest.approx(2.0 + (count - 1) / 10 if rate else 2.0 + (0.9 * 112 - 12) / 10, abs=0.15)
+    assert rate is None or frames / (stop_s - start_s) == pytest.approx(rate, rel=0.03)
+
+
 @pytest.mark.parametrize(("burst", "count"), [(1, 24), (4, 24), (8, 24), (8, 48), (3, 100)])
 def test_frames_that_come_in_bursts_are_as_many_a_second_as_those_that_come_one_by_one(burst: int, count: int) -> None:
     """Ten a second; the first ones took longer."""
