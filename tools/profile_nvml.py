@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from pipeline.night.gpu_health import find_gpu
 
+PCIE_EVERY_S = 1.0
+"""Between two measurements of PCIe, of one direction each: the library counts for 20 ms each time, and keeps a core
+busy with it."""
+PCIE_DIRECTIONS = ("NVML_PCIE_UTIL_RX_BYTES", "NVML_PCIE_UTIL_TX_BYTES")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuReading:
-    """One GPU at one moment; None is what it does not say."""
+    """One GPU at one moment; None is what it does not say, or was not asked for this time."""
 
     sm_percent: int | None
     """Share of the last moments, up to a second, in which any kernel ran. Not how full the GPU was."""
@@ -30,7 +37,7 @@ class GpuReading:
     """Memory taken, by anybody."""
     watts: float | None
     pcie_rx_bytes_per_s: float | None
-    """Into the GPU."""
+    """Into the GPU. Asked for in turn with the other direction, each every other second."""
     pcie_tx_bytes_per_s: float | None
 
 
@@ -40,11 +47,15 @@ class GpuMeter:
     Args:
         library: The module ``pynvml``, initialised.
         handle: The library's handle of the GPU.
+        clock: Seconds; in place of the system's, for tests.
     """
 
-    def __init__(self, library: Any, handle: Any) -> None:
+    def __init__(self, library: Any, handle: Any, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._library = library
         self._handle = handle
+        self._clock = clock
+        self._pcie_count = 0
+        self._pcie_from_s = clock()
 
     def __enter__(self) -> Self:
         return self
@@ -55,13 +66,12 @@ class GpuMeter:
         self._library.nvmlShutdown()
 
     def read(self) -> GpuReading:
-        """How it is now. PCIe is measured over 20 ms each, in the library."""
+        """How it is now."""
         load = self._ask("nvmlDeviceGetUtilizationRates")
         memory = self._ask("nvmlDeviceGetMemoryInfo")
         encoder, decoder = self._ask("nvmlDeviceGetEncoderUtilization"), self._ask("nvmlDeviceGetDecoderUtilization")
         milliwatts = self._ask("nvmlDeviceGetPowerUsage")
-        received = self._ask("nvmlDeviceGetPcieThroughput", "NVML_PCIE_UTIL_RX_BYTES")
-        sent = self._ask("nvmlDeviceGetPcieThroughput", "NVML_PCIE_UTIL_TX_BYTES")
+        received, sent = self._measure_pcie()
         clock = "nvmlDeviceGetClockInfo"
         return GpuReading(
             sm_percent=None if load is None else int(load.gpu),
@@ -77,6 +87,16 @@ class GpuMeter:
             pcie_tx_bytes_per_s=None if sent is None else sent * 1e3,
         )
 
+    def _measure_pcie(self) -> tuple[float | None, float | None]:
+        """Into the GPU and out of it, KB/s: one of both if it is time again, else none."""
+        found: list[float | None] = [None, None]
+        if self._clock() >= self._pcie_from_s:
+            way = self._pcie_count % 2
+            found[way] = self._ask("nvmlDeviceGetPcieThroughput", PCIE_DIRECTIONS[way])
+            self._pcie_count += 1
+            self._pcie_from_s = self._clock() + PCIE_EVERY_S
+        return found[0], found[1]
+
     def _ask(self, question: str, constant: str | None = None) -> Any:
         """One answer; None if this GPU or driver does not give it."""
         ask = getattr(self._library, question, None)
@@ -89,12 +109,15 @@ class GpuMeter:
             return None
 
 
-def open_gpu_meter(index: int, *, library: Any = None) -> tuple[GpuMeter | None, str]:
+def open_gpu_meter(
+    index: int, *, library: Any = None, clock: Callable[[], float] = time.monotonic
+) -> tuple[GpuMeter | None, str]:
     """Begin to ask a GPU.
 
     Args:
         index: As CUDA counts.
         library: In place of ``pynvml``, for tests.
+        clock: Of `GpuMeter`.
 
     Returns:
         The meter, and why there is none, a sentence; one of both.
@@ -109,7 +132,7 @@ def open_gpu_meter(index: int, *, library: Any = None) -> tuple[GpuMeter | None,
     except library.NVMLError as exc:
         return None, f"The GPU was not asked for its load and clocks: {exc}."
     try:
-        return GpuMeter(library, find_gpu(library, index)), ""
+        return GpuMeter(library, find_gpu(library, index), clock=clock), ""
     except (library.NVMLError, ValueError) as exc:
         library.nvmlShutdown()
         return None, f"The GPU was not asked for its load and clocks: {exc}."

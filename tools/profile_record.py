@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -51,6 +52,12 @@ class Recorded:
     """What the run said of itself, and what could not be watched and why."""
     bytes: int = 0
     """Of all segments."""
+    cpu_s: float = 0.0
+    """Of the processor, from before the run's pools were made until they were gone."""
+    watch_cpu_s: float = 0.0
+    """How much of that the thread took that looks at the others and asks the GPU."""
+    ask_cpu_s: float = 0.0
+    """How much of that it took to ask the GPU."""
 
 
 class LimitedDecoder:
@@ -110,15 +117,17 @@ def limit_decoder(frame_count: int) -> Callable[[DecoderOpener], DecoderOpener]:
     return wrap
 
 
-def run_plain(plan: JobPlan, runner: Runner, *, frame_count: int) -> float:
+def run_plain(plan: JobPlan, runner: Runner, *, frame_count: int) -> tuple[float, float]:
     """Run so many frames without a record, as a job does.
 
     Returns:
-        Seconds, from the start of the threads to the last committed segment.
+        Seconds, from the start of the threads to the last committed segment, and ``Recorded.cpu_s``.
     """
     with tempfile.TemporaryDirectory() as folder:
         terms = _terms(Path(folder), Instruments(wrap_decoder=limit_decoder(frame_count)))
-        return upscale_film(limited_plan(plan, frame_count=frame_count), runner, terms).graph_s
+        before_s = time.process_time()
+        film = upscale_film(limited_plan(plan, frame_count=frame_count), runner, terms)
+        return film.graph_s, time.process_time() - before_s
 
 
 def record_run(
@@ -187,7 +196,9 @@ def record_run(
                 on_snapshot=on_snapshot or terms.on_snapshot,
                 interval_s=interval_s,
             )
+            before_s = time.process_time()
             film = upscale_film(limited_plan(plan, frame_count=frame_count), network, terms)
+            cpu_s = time.process_time() - before_s
         spans = [] if gpu is None else _on_host_clock(*gpu.trace.finish())
     return Recorded(
         frames=film.frame_count,
@@ -198,6 +209,9 @@ def record_run(
         before=before,
         notes=(*film.notes, *notes),
         bytes=sum(segment.bytes for segment in film.segments),
+        cpu_s=cpu_s,
+        watch_cpu_s=sampler.cpu_s,
+        ask_cpu_s=sampler.ask_cpu_s,
     )
 
 
