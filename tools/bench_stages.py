@@ -12,8 +12,9 @@ engine    the engine alone on the film's own tiles, driven as in the run: the me
           quoted.
 run       all stages, ``--repeat`` times, after a short run to warm up. ``fps`` is all frames over the time from the
           start of the stages to the last committed segment; ``steady`` is the rate at the encoder between 10 and 90 %
-          of the frames, without filling and emptying, which a long film hardly notices. Each lane gets one segment,
-          or more if ``output.segment_s`` is shorter.
+          of the frames, without filling and emptying, which a long film hardly notices. Of the same time: how many
+          cores the process kept busy, and whether encoders lacked frames, or were through before others (each lane
+          gets one segment, or more if ``output.segment_s`` is shorter).
 encoders  as many encoders as there are lanes, side by side in threads of their own, alone, on ``--ring`` upscaled
           frames of the film kept in memory (the GPU's for an encoder that reads it), over and over; the same settings,
           threads and number of frames.
@@ -204,6 +205,7 @@ def table(plan: JobPlan, figures: Figures) -> Iterator[str]:
     for name, flow, text in named:
         steady = "" if flow.steady_fps is None else f"steady {flow.steady_fps:9.3f}, "
         yield f"{name:14} {flow.fps:9.3f} fps   {steady}{text}"
+        yield from (f"  {words}" for words in [flow.use_words()] if words)
         yield from (f"  note: {note}" for note in flow.notes)
     yield from (f"{name:26} {ratio:6.3f}" for name, ratio in figures.ratios().items())
     for cost in figures.costs:

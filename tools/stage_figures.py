@@ -17,6 +17,18 @@ class EngineRate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderUse:
+    """What the encoder of one lane did between 10 and 90 % of the frames, as shares of that time; together 1."""
+
+    busy: float
+    """Everything but waits for frames: its threads may yet have waited for the processor."""
+    starved: float
+    """No frame had come."""
+    over: float
+    """It was through: its part of the film was easier than others'."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
     """Frames that went through a graph."""
 
@@ -25,6 +37,10 @@ class Flow:
     """From the start of the graph's threads to the last committed segment."""
     steady_fps: float | None
     """Frames per second at the encoder between 10 and 90 % of them; None if they are too few to say."""
+    cores_busy: float | None = None
+    """Cores that the whole process kept busy, in the same time; in all of it where frames are too few to say."""
+    encoders: tuple[EncoderUse, ...] = ()
+    """Of each lane; empty where frames are too few to say."""
     notes: tuple[str, ...] = field(default=())
     """What the run had to say of itself."""
 
@@ -32,6 +48,17 @@ class Flow:
     def fps(self) -> float:
         """Frames per second, filling and emptying included."""
         return self.frames / self.seconds
+
+    def use_words(self) -> str:
+        """Cores and encoders in a line; empty if there is nothing to say."""
+        words = [] if self.cores_busy is None else [f"{self.cores_busy:.1f} cores busy"]
+        if self.encoders:
+            busy, starved, over = (
+                statistics.fmean(getattr(use, name) for use in self.encoders) for name in ("busy", "starved", "over")
+            )
+            most = f" (the most {max(use.starved for use in self.encoders):.0%})" if len(self.encoders) > 1 else ""
+            words.append(f"encoders busy {busy:.0%}, without frames {starved:.0%}{most}, through before {over:.0%}")
+        return ", ".join(words)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

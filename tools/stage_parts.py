@@ -7,19 +7,19 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import cycle, islice, pairwise, takewhile
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from frame_ring import FrameRing, RingSource
-from stage_figures import EngineRate, Flow, StageCost
+from stage_figures import EncoderUse, EngineRate, Flow, StageCost
 
 from engines import Runner
 from engines.gpu import Device
 from pipeline.frames import Frame, TileBatch
-from pipeline.graph.metrics import GraphSnapshot
+from pipeline.graph.metrics import GraphSnapshot, StageSnapshot
 from pipeline.graph.pool import BufferPool
 from pipeline.graph.runtime import run_graph
 from pipeline.graph.stage import Stage
@@ -47,24 +47,76 @@ STEADY_LEAST_FRAMES = 20
 """Between them at least: one frame more or less is 5 % then."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """The encoders at one moment."""
+
+    time_s: float
+    frames: int
+    cpu_s: float
+    """Of the process."""
+    encoders: tuple[StageSnapshot, ...]
+
+
 class FlowMeter:
-    """Counts frames at the encoder while a graph runs."""
+    """Counts frames at the encoder while a graph runs, and what the process takes of the processor from now on."""
 
     def __init__(self) -> None:
-        self._looks: list[tuple[float, int]] = []
+        self._looks: list[_Look] = []
+        self._cpu_s = time.process_time()
 
     def look(self, graph: GraphSnapshot, done_before: int = 0) -> None:
         """Take one snapshot; see ``RunTerms.on_snapshot``."""
-        self._looks.append((graph.elapsed_s, done_before + graph.stages[-1].items_in))
+        self._looks.append(
+            _Look(
+                time_s=graph.elapsed_s,
+                frames=done_before + graph.stages[-1].items_in,
+                cpu_s=time.process_time(),
+                encoders=tuple(lane.stages[-1] for lane in graph.lanes or (graph,)),
+            )
+        )
 
     def steady_fps(self, frames: int) -> float | None:
         """Frames per second while the graph was neither filling nor emptying; None if too few went through then."""
+        steady = self._steady(frames)
+        return (steady[1].frames - steady[0].frames) / (steady[1].time_s - steady[0].time_s) if steady else None
+
+    def flow(self, frames: int, *, seconds: float, notes: tuple[str, ...] = ()) -> Flow:
+        """All figures, at the graph's end.
+
+        Args:
+            frames: That went through.
+            seconds: In how long.
+            notes: What the run said of itself.
+        """
+        steady = self._steady(frames)
+        cores = (time.process_time() - self._cpu_s) / seconds
+        return Flow(
+            frames=frames,
+            seconds=seconds,
+            steady_fps=self.steady_fps(frames),
+            cores_busy=(steady[1].cpu_s - steady[0].cpu_s) / (steady[1].time_s - steady[0].time_s) if steady else cores,
+            encoders=_use_of(*steady) if steady else (),
+            notes=notes,
+        )
+
+    def _steady(self, frames: int) -> tuple[_Look, _Look] | None:
+        """The first and last look at a graph that is neither filling nor emptying; None if they are too close."""
         low, high = (share * frames for share in STEADY_SHARE)
-        inside = [look for look in self._looks if low <= look[1] <= high]
-        if not inside:
-            return None
-        (start_s, start), (stop_s, stop) = inside[0], inside[-1]
-        return (stop - start) / (stop_s - start_s) if stop - start >= STEADY_LEAST_FRAMES else None
+        inside = [look for look in self._looks if low <= look.frames <= high]
+        is_enough = inside and inside[-1].frames - inside[0].frames >= STEADY_LEAST_FRAMES
+        return (inside[0], inside[-1]) if is_enough else None
+
+
+def _use_of(start: _Look, stop: _Look) -> tuple[EncoderUse, ...]:
+    """What the encoders did between two looks; a stage's own time ends with it."""
+    whole_s = stop.time_s - start.time_s
+    found = []
+    for before, after in zip(start.encoders, stop.encoders, strict=True):
+        alive = min(1.0, (after.elapsed_s - before.elapsed_s) / whole_s)
+        starved = min(alive, (after.wait_in_s - before.wait_in_s) / whole_s)
+        found.append(EncoderUse(busy=alive - starved, starved=starved, over=1 - alive))
+    return tuple(found)
 
 
 def measure_engine(
@@ -113,12 +165,7 @@ def measure_run(plan: JobPlan, runner: Runner) -> Flow:
     with tempfile.TemporaryDirectory() as folder:
         terms = RunTerms(work=Path(folder), stop=StopToken(), on_snapshot=meter.look, interval_s=LOOK_EVERY_S)
         film = upscale_film(plan, runner, terms)
-    return Flow(
-        frames=film.frame_count,
-        seconds=film.graph_s,
-        steady_fps=meter.steady_fps(film.frame_count),
-        notes=film.notes,
-    )
+    return meter.flow(film.frame_count, seconds=film.graph_s, notes=film.notes)
 
 
 def measure_encoders(plan: JobPlan, ring: FrameRing, *, frame_count: int) -> Flow:
@@ -147,8 +194,7 @@ def measure_encoders(plan: JobPlan, ring: FrameRing, *, frame_count: int) -> Flo
             on_snapshot=meter.look,
             report_every_s=LOOK_EVERY_S,
         )
-    frames = share * plan.lanes
-    return Flow(frames=frames, seconds=graph.elapsed_s, steady_fps=meter.steady_fps(frames))
+    return meter.flow(share * plan.lanes, seconds=graph.elapsed_s)
 
 
 def _sink(plan: JobPlan, folder: Path, *, device: Device | None = None) -> EncodeSink:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +71,17 @@ def test_a_run_in_lanes_gives_every_figure_and_ratio(tmp_path: Path, capsys: pyt
     whole = found["runs"][0]["fps"]
     engine = sum(one["fps"] for one in found["engine"]) / 2
     assert found["ratios"]["run_of_engine"] == pytest.approx(whole / engine)
+    for one in (found["runs"][0], found["encoders"], found["encoder"]):
+        assert one["cores_busy"] > 0
+        assert all(sum(use.values()) == pytest.approx(1) for use in one["encoders"])
+    assert len(found["encoder"]["encoders"]) <= 1  # one lane; fewer looks than it takes on a fast machine
     assert found["ratios"]["run_of_slower"] == pytest.approx(whole / min(engine, found["encoders"]["fps"]))
     assert found["ratios"]["lanes_gain"] == pytest.approx(found["encoders"]["fps"] / found["encoder"]["fps"])
     assert {cost["name"] for cost in found["costs"]} == {"decode", "tile", "stitch", "encode"}
     assert "60 lines" in found["film_as_measured"]
     table = capsys.readouterr().out
     assert all(name in table for name in ("engine alone", "whole run", "encoders alone", "one encoder", "lanes_gain"))
+    assert table.count("cores busy") == 3
 
 
 def test_every_part_can_be_left_out(tmp_path: Path) -> None:
@@ -201,6 +207,22 @@ def test_the_steady_rate_leaves_filling_and_emptying_out() -> None:
     assert meter.steady_fps(100) == pytest.approx(20.0)
     assert meter.steady_fps(1000) is None
     assert parts.FlowMeter().steady_fps(100) is None
+
+
+def test_whether_encoders_lack_frames_or_are_through_is_told_of_the_steady_time() -> None:
+    """Two lanes: the first waits for half of its time, the second is through after a quarter."""
+
+    def lane(graph: GraphSnapshot, **encoder: float) -> GraphSnapshot:
+        return replace(graph, stages=(replace(graph.stages[0], **encoder),))
+
+    meter = parts.FlowMeter()
+    for elapsed_s, frames, waited_s, ended_s in [(1.0, 10, 0.9, 1.0), (5.0, 50, 2.9, 2.0), (9.0, 90, 4.9, 3.0)]:
+        whole = graph_at(elapsed_s, frames)
+        meter.look(replace(whole, lanes=(lane(whole, wait_in_s=waited_s), lane(whole, elapsed_s=ended_s))))
+    first, second = meter.flow(100, seconds=10.0).encoders
+    assert (first.busy, first.starved, first.over) == pytest.approx((0.5, 0.5, 0.0))
+    assert (second.busy, second.starved, second.over) == pytest.approx((0.25, 0.0, 0.75))
+    assert meter.flow(1000, seconds=10.0).encoders == ()
 
 
 def test_a_ring_of_frames_goes_back_and_forth_with_times_that_go_on(tmp_path: Path) -> None:
