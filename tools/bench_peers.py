@@ -1,7 +1,7 @@
 """The same film through this project and every other program found: speed, start, memory, and what became of it.
 
     python tools/bench_peers.py FILM [--model NAME] [--frames N] [--height PX] [--repeat N] [--peer NAME ...]
-        [--preset P] [--crf N] [--device cpu|cuda] [--vspipe PATH] [--limit S] [--out DIR] [--list]
+        [--preset P] [--crf N] [--device cpu|cuda] [--vspipe PATH] [--limit S] [--within S] [--out DIR] [--list]
 
 All get the same clip (H.264 without sound, cut from FILM), the same network at its own scale, and libx264 with the same
 preset and CRF. They run in turns, ``--repeat`` times, each over a clip of one frame and over the whole clip: the first
@@ -9,7 +9,8 @@ says what a run costs before and after its frames, the difference what a frame c
 processes of a program together. Every result is decoded and compared with this project's float32 result: size, number
 of frames, PSNR of luma; below 35 dB something else was computed.
 
-Written to ``--out`` (``peers-<film>``): ``peers.json``, ``peers.png`` and the results. ``--list`` says what is found.
+Written to ``--out`` (``peers-<film>``): ``peers.json``, anew after every program's turn, ``peers.png`` and the results.
+``--within`` ends it all in time: what has not begun by then is left out. ``--list`` says what is found.
 
 VapourSynth with the OpenVINO filter: ``python3.12 -m venv vs; vs/bin/pip install vapoursynth vapoursynth-mlrt-ov
 vapoursynth-bestsource; vs/bin/vapoursynth config``, then ``--vspipe vs/bin/vspipe``.
@@ -19,9 +20,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -58,6 +62,13 @@ class Bench:
     """The clip of one frame."""
     frames: int
     limit_s: float
+    until_s: float = math.inf
+    """When no run begins any more and the last one is ended, ``time.monotonic`` seconds."""
+
+    @property
+    def left_s(self) -> float:
+        """What a run may take that begins now."""
+        return max(0.0, min(self.limit_s, self.until_s - time.monotonic()))
 
 
 def run_once(peer: Peer, bench: Bench, *, clip: Path, result: Path) -> Taken:
@@ -70,25 +81,38 @@ def run_once(peer: Peer, bench: Bench, *, clip: Path, result: Path) -> Taken:
         folder = Path(name)
         made = folder / "made.mp4"  # in a folder of its own: nothing that an earlier run left is found and gone on with
         task = replace(bench.task, clip=clip, result=made, folder=folder)
-        taken = run_steps(peer.steps(task), folder=folder, limit_s=bench.limit_s)
+        taken = run_steps(peer.steps(task), folder=folder, limit_s=bench.left_s)
         if not made.is_file():
             raise PeerFailed("it ended well and left no result")
         made.replace(result)
     return taken
 
 
-def run_in_turns(peers: Sequence[Peer], rows: Sequence[Row], bench: Bench, *, repeat: int, out: Path) -> None:
-    """Fill the rows of all that are there; one that fails takes no further part."""
+def run_in_turns(
+    peers: Sequence[Peer],
+    rows: Sequence[Row],
+    bench: Bench,
+    *,
+    repeat: int,
+    out: Path,
+    keep: Callable[[], None] = lambda: None,
+) -> None:
+    """Fill the rows of all that are there, and ``keep`` them after each; one that fails takes no further part."""
     for turn in range(repeat):
         for peer, row in zip(peers, rows, strict=True):
             if row.missing or row.failure:
+                continue
+            if bench.left_s <= 0:
+                row.missing = "" if row.long else "there was no time left"
                 continue
             print(f"turn {turn + 1} of {repeat}: {row.name}", file=sys.stderr, flush=True)
             try:
                 row.short.append(run_once(peer, bench, clip=bench.short, result=out / "one.mp4"))
                 row.long.append(run_once(peer, bench, clip=bench.task.clip, result=out / f"{file_name(row.name)}.mp4"))
             except PeerFailed as exc:
-                row.failure = str(exc)
+                if not (row.long and bench.left_s <= 0):  # what it made in earlier turns counts
+                    row.failure = str(exc)
+            keep()
     (out / "one.mp4").unlink(missing_ok=True)
 
 
@@ -157,7 +181,8 @@ def prepare(arguments: argparse.Namespace, out: Path) -> Bench:
         crf=arguments.crf,
         ffmpeg=str(find_ffmpeg().path),
     )
-    return Bench(task=task, short=short, frames=arguments.frames, limit_s=arguments.limit)
+    until_s = time.monotonic() + arguments.within
+    return Bench(task=task, short=short, frames=arguments.frames, limit_s=arguments.limit, until_s=until_s)
 
 
 def choose(peers: Sequence[Peer], names: Sequence[str]) -> list[Peer]:
@@ -174,8 +199,8 @@ def choose(peers: Sequence[Peer], names: Sequence[str]) -> list[Peer]:
     return [peer for peer in peers if any(peer.name.lower().startswith(name) for name in wanted)]
 
 
-def as_json(rows: Sequence[Row], bench: Bench, arguments: argparse.Namespace) -> dict[str, object]:
-    """Everything that was measured, and on what."""
+def describe(bench: Bench, arguments: argparse.Namespace) -> dict[str, object]:
+    """What is measured, and on what."""
     task = bench.task
     return {
         "film": arguments.film.name,
@@ -187,11 +212,25 @@ def as_json(rows: Sequence[Row], bench: Bench, arguments: argparse.Namespace) ->
         "repeat": arguments.repeat,
         "host": probe_host(),
         "versions": probe_versions(ffmpeg=Path(task.ffmpeg)),
-        "rows": [
-            asdict(row) | ({"fps": row.fps, "steady_fps": row.steady_fps, "first_s": row.first_s} if row.long else {})
-            for row in rows
-        ],
     }
+
+
+def write_report(path: Path, about: dict[str, object], rows: Sequence[Row], *, is_over: bool) -> None:
+    """Write all that was measured so far.
+
+    Args:
+        path: Replaced as a whole.
+        about: From `describe`.
+        rows: Of all programs.
+        is_over: Whether all have run, and their results were compared.
+    """
+    found = [
+        asdict(row) | ({"fps": row.fps, "steady_fps": row.steady_fps, "first_s": row.first_s} if row.long else {})
+        for row in rows
+    ]
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps({**about, "is_over": is_over, "rows": found}, indent=2, default=str) + "\n")
+    part.replace(path)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -208,6 +247,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--vspipe", metavar="PATH")
     parser.add_argument("--limit", type=float, default=600.0, metavar="S", help="when a run is ended by force")
+    parser.add_argument("--within", type=float, default=math.inf, metavar="S", help="when no other run is begun")
     parser.add_argument("--out", type=Path, metavar="DIR")
     parser.add_argument("--list", action="store_true", help="say what is found, and run nothing")
     return parser
@@ -233,19 +273,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         bench = prepare(arguments, out)
         for row in rows:
             row.frames = bench.frames
-        run_in_turns(peers, rows, bench, repeat=arguments.repeat, out=out)
+        about = describe(bench, arguments)
+
+        def keep(*, is_over: bool = False) -> None:
+            write_report(out / "peers.json", about, rows, is_over=is_over)
+
+        run_in_turns(peers, rows, bench, repeat=arguments.repeat, out=out, keep=keep)
         check_results(rows, bench, out=out)
     except (PipelineError, EngineError) as exc:
         print(f"{exc}" + (f"\n  hint: {exc.hint}" if exc.hint else ""), file=sys.stderr)
         return 1
     print("\n".join(table(rows)))
-    report = as_json(rows, bench, arguments)
-    (out / "peers.json").write_text(json.dumps(report, indent=2, default=str) + "\n")
+    keep(is_over=True)
     if any(row.long for row in rows):
-        title = f"{report['film']}, {report['model']}, {report['size']}, {report['encoder']}"
+        title = f"{about['film']}, {about['model']}, {about['size']}, {about['encoder']}"
         plot(rows, out / "peers.png", title=title)
     return 0 if all(not row.failure and not row.flaw for row in rows) else 1
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # ends the program that runs, too
     sys.exit(main())

@@ -49,9 +49,12 @@ class Ourselves:
         """For the table."""
         return "nightscale" if self.precision == "auto" else f"nightscale, {self.precision}"
 
-    def find(self, *, device: str, model: str) -> Found:  # noqa: ARG002
-        """See ``Peer``."""
-        return Found(version="this tree")
+    def find(self, *, device: str, model: str) -> Found:
+        """See ``Peer``. The version says what it computes with: that it is the GPU, and how."""
+        what = f"model={model!r}, precision={self.precision!r}, device={device!r}"
+        says = "print(c.backend, 'in', c.precision, 'on', c.device)"
+        said = _answer((*self._python, "-c", f"from engines import choose_backend; c = choose_backend({what}); {says}"))
+        return Found(version="this tree" if said is None else f"this tree, {said.strip()}")
 
     def steps(self, task: Task) -> Sequence[Step]:
         """See ``Peer``."""
@@ -66,7 +69,13 @@ class Ourselves:
         }
         path = task.folder / "config.yaml"
         path.write_text(json.dumps(config))  # JSON is YAML
-        return [((sys.executable, "-m", "pipeline", "run", str(path)),)]
+        return [((*self._python, "-m", "pipeline", "run", str(path)),)]
+
+    @property
+    def _python(self) -> Command:
+        """Python with this tree, wherever it is started."""
+        folders = (str(self.folder), os.environ.get("PYTHONPATH", ""))
+        return ("env", f"PYTHONPATH={os.pathsep.join(filter(None, folders))}", sys.executable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -117,13 +117,16 @@ class Copier:
         return [((*quiet, "-i", str(task.clip), "-vf", graph, *task.encoder, "-y", str(task.result)),)]
 
 
-def bench(folder: Path, monkeypatch: pytest.MonkeyPatch, *peers: Copier) -> tuple[int, dict[str, Any]]:
+def bench(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *peers: Copier, more: Sequence[str] = ()
+) -> tuple[int, dict[str, Any]]:
     film = media.write_counter_video(folder / "film.mkv", frames=6, height=72, width=128)
     monkeypatch.setattr(bench_peers, "all_peers", lambda *, vspipe: peers)
     status = bench_peers.main(
-        [str(film), "--frames", "4", "--repeat", "1", "--preset", "ultrafast", "--out", str(folder / "out")]
+        [str(film), "--frames", "4", "--repeat", "1", "--preset", "ultrafast", "--out", str(folder / "out"), *more]
     )
     report = json.loads((folder / "out" / "peers.json").read_text())
+    assert report["is_over"] is True
     return status, {row["name"]: row for row in report["rows"]}
 
 
@@ -151,6 +154,38 @@ def test_results_are_judged_by_our_own_float32_result(
     printed = capsys.readouterr().out
     assert "not run: not bought" in printed
     assert (tmp_path / "out" / "peers.png").stat().st_size > 1000
+
+
+def test_what_was_measured_is_kept_when_the_rest_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cut(Copier):
+        def steps(self, task: Task) -> Sequence[Step]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench(tmp_path, monkeypatch, Copier(bench_peers.REFERENCE, "same"), Cut("cut", "same"))
+    report = json.loads((tmp_path / "out" / "peers.json").read_text())
+    assert report["is_over"] is False
+    assert [bool(row.get("fps")) for row in report["rows"]] == [True, False]
+
+
+def test_nothing_begins_when_the_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who took no part is named."""
+
+    class Slow(Copier):
+        def steps(self, task: Task) -> Sequence[Step]:
+            monkeypatch.setattr(time, "monotonic", lambda: float("inf"))
+            return super().steps(task)
+
+    status, rows = bench(tmp_path, monkeypatch, Slow("first", "same"), Copier("second", "same"), more=("--within", "9"))
+    assert status == 1 and "was ended after 0 s" in rows["first"]["failure"]
+    assert rows["second"]["missing"] == "there was no time left"
+
+
+def test_our_own_row_says_what_it_computes_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where no package of ours is
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    version = all_peers(vspipe=None)[1].find(device="cpu", model="nearest-x2").version
+    assert version.startswith("this tree, resize in fp32 on")
 
 
 @pytest.mark.parametrize(
