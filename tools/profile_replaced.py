@@ -1,7 +1,8 @@
 """Stages that take no time, with the results that the real ones had for the first frames: what would the run make then?
 
 What follows such a stage gets pictures of the film, over and over, so that its own work stays what it is. For frames in
-the host's memory; on a GPU the network, the decoder and the encoder can be replaced, its kernels cannot.
+the host's memory; on a GPU the network (`tools.profile_kept_gpu`), the decoder and the encoder can be replaced, its
+kernels cannot.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from typing import Any, Self
 import numpy as np
 
 from engines import Runner
-from engines.runner import Completion, FinishedCompletion
 from pipeline.encode.table import ENCODERS
 from pipeline.frames import Frame, FrameStamp, TileBatch, TileSlot
 from pipeline.graph.stage import Stage
@@ -26,6 +26,7 @@ from pipeline.media import MediaInfo
 from pipeline.plan import JobPlan
 from pipeline.stages import DecodeSource
 from pipeline.wiring import open_transforms, planned_decoder
+from tools.profile_kept_gpu import FirstTimeRunner, KeptRunner, KeptTiles
 
 KEPT_FRAMES = 6
 """Least number whose results are used over and over: an encoder must not find the picture before last."""
@@ -199,39 +200,6 @@ class KeptStitcher:
             batch.release()
 
 
-class FirstTimeRunner:
-    """A network that fills every buffer once and leaves it as it is from then on: for frames on a GPU.
-
-    Args:
-        inner: The network; stays the caller's.
-    """
-
-    def __init__(self, inner: Runner) -> None:
-        self.spec = inner.spec
-        self._inner = inner
-        self._filled: set[int] = set()
-
-    def infer(self, tiles: Any, *, out: Any, stream: Any = None) -> Completion:
-        """See ``engines.runner.Runner``."""
-        pointer = int(out.__cuda_array_interface__["data"][0]) if stream is not None else int(out.ctypes.data)
-        if pointer in self._filled:
-            return FinishedCompletion()
-        self._filled.add(pointer)
-        return self._inner.infer(tiles, out=out, stream=stream)
-
-    def close(self) -> None:
-        """Nothing: the network is its opener's."""
-
-    def __enter__(self) -> Self:
-        """Return the network itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing to close."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replacement:
     """A run with one stage replaced."""
@@ -245,8 +213,17 @@ class Replacement:
     wrap_stages: Callable[[Sequence[Stage], int], Sequence[Stage]] | None = None
 
 
-def replacements(plan: JobPlan, runner: Runner, kept: Kept) -> list[Replacement]:
-    """One for each stage that can be replaced, in order."""
+def replacements(
+    plan: JobPlan, runner: Runner, kept: Kept, *, tiles_kept: KeptTiles | None = None
+) -> list[Replacement]:
+    """One for each stage that can be replaced, in order.
+
+    Args:
+        plan: The run.
+        runner: Opened for it.
+        kept: From `keep_results`.
+        tiles_kept: From `keep_tiles`, for frames on a GPU.
+    """
     tiles = len(plan.grid.tiles)
     same = f"the results of the first {len(kept.finished or kept.decoded)} frames"
 
@@ -260,7 +237,19 @@ def replacements(plan: JobPlan, runner: Runner, kept: Kept) -> list[Replacement]
     found = [
         Replacement(stage="decode", words="frames from memory", plan=plan, runner=runner, wrap_decoder=wrap_decoder)
     ]
-    if plan.is_on_gpu:
+    if tiles_kept is not None:
+        words = f"the results of the first {len(tiles_kept.buffers)} frames, copied"
+        network = KeptRunner(runner, tiles_kept)
+        found.append(
+            Replacement(
+                stage="upscale",
+                words=words,
+                plan=plan,
+                runner=network,
+                wrap_stages=lambda stages, lane: (*stages[:2], network.told(stages[2]), *stages[3:]),  # noqa: ARG005
+            )
+        )
+    elif plan.is_on_gpu:
         found.append(
             Replacement(stage="upscale", words="what its buffers held once", plan=plan, runner=FirstTimeRunner(runner))
         )

@@ -6,17 +6,20 @@ import math
 import os
 import statistics
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from engines import Runner
 from pipeline.instruments import DecoderOpener
 from pipeline.plan import JobPlan
+from pipeline.wiring import GpuOpener
 from tools.profile_figures import Figures, measure
+from tools.profile_kept_gpu import keep_tiles
 from tools.profile_predict import Cost, costs_of, predict_fps
 from tools.profile_record import record_run
 from tools.profile_repeat import repeat_decoder
-from tools.profile_replaced import Replacement, count_kept, keep_results, replacements
+from tools.profile_replaced import KEPT_FRAMES, Replacement, count_kept, keep_results, replacements
 
 SHORT_S = 2.0
 """What runs shorter than this make is mostly their beginning and end."""
@@ -69,7 +72,13 @@ class WhatIf:
 
 
 def measure_what_ifs(
-    plan: JobPlan, runner: Runner, *, frame_count: int, repeat: int = 1, nvdec_fps: float | None = None
+    plan: JobPlan,
+    runner: Runner,
+    *,
+    frame_count: int,
+    repeat: int = 1,
+    nvdec_fps: float | None = None,
+    open_gpu: GpuOpener | None = None,
 ) -> list[WhatIf]:
     """Replace one stage after the other.
 
@@ -82,20 +91,42 @@ def measure_what_ifs(
         frame_count: Frames of each run.
         repeat: Runs for each stage; their median counts.
         nvdec_fps: What ``measure_nvdec`` found.
+        open_gpu: As ``record_run`` has it.
     """
     kept = keep_results(plan, runner, frame_count=count_kept(plan, frame_count=frame_count))
+    with ExitStack() as stack:
+        tiles_kept = None
+        if plan.is_on_gpu:
+            context = keep_tiles(plan, runner, frame_count=frame_count, least_count=KEPT_FRAMES, open_gpu=open_gpu)
+            tiles_kept = stack.enter_context(context)
+        entries = replacements(plan, runner, kept, tiles_kept=tiles_kept)
+        return _measure_replaced(
+            plan, runner, entries, frame_count=frame_count, repeat=repeat, nvdec_fps=nvdec_fps, open_gpu=open_gpu
+        )
+
+
+def _measure_replaced(
+    plan: JobPlan,
+    runner: Runner,
+    entries: Sequence[Replacement],
+    *,
+    frame_count: int,
+    repeat: int,
+    nvdec_fps: float | None,
+    open_gpu: GpuOpener | None,
+) -> list[WhatIf]:
     costs: list[list[Cost]] = []
     bases: list[Figures] = []
 
     def run_base() -> Figures:
-        figures = measure(record_run(plan, runner, frame_count=frame_count))
+        figures = measure(record_run(plan, runner, frame_count=frame_count, open_gpu=open_gpu))
         bases.append(figures)
         costs.append(costs_of(figures, nvdec_fps=nvdec_fps))
         return figures
 
     before = run_base()
     found: list[WhatIf] = []
-    for replaced in replacements(plan, runner, kept):
+    for replaced in entries:
         count, wrap_decoder = _long_enough(replaced, costs[-1], before.steady_fps, frame_count=frame_count)
         seen: list[tuple[float, float]] = []
         elapsed_s: list[float] = []
@@ -106,6 +137,7 @@ def measure_what_ifs(
                 frame_count=count,
                 wrap_decoder=wrap_decoder,
                 wrap_stages=replaced.wrap_stages,
+                open_gpu=open_gpu,
             )
             after = run_base()
             alone = measure(run)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from helpers import media
 from helpers.device_runs import decoded, gpu_plan, host_plan, runner_spec
+from helpers.gpu_double import FakeGpu
 from helpers.gpu_faults import LockedGpu
 from helpers.kernel_double import FakeNetwork, HostKernels
 from helpers.nvdec_double import NvdecLibrary
@@ -32,6 +33,7 @@ from pipeline.preflight import open_planned_runner
 from pipeline.wiring import open_transforms, planned_decoder
 from tools import profile_run, profile_whatif
 from tools.profile_figures import Figures, measure
+from tools.profile_kept_gpu import keep_tiles
 from tools.profile_nvdec import common_fps, measure_nvdec
 from tools.profile_predict import Cost, bound_fps, costs_of, predict_fps
 from tools.profile_record import Recorded, record_run
@@ -345,6 +347,71 @@ def test_on_a_gpu_decoder_network_and_encoder_can_be_replaced(tmp_path: Path) ->
     ]
     assert calls[0] == calls[1]  # it is asked as often
     assert sum(entry.startswith("infer") for entry in gpu.log) < 2 * calls[0]  # and computes less
+    gpu.check_clean()
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("case", [{}, {"tile_px": 16}, {"tile_px": 16, "batch": 4}], ids=["whole", "tiles", "mixed"])
+def test_without_its_network_a_run_on_a_gpu_makes_the_pictures_of_the_whole_run(
+    tmp_path: Path, lanes: int, case: dict[str, int]
+) -> None:
+    """Its encoders have as much to do for each."""
+    plan, gpu = replace(gpu_plan(host_plan(tmp_path, frame_count=24, **case)), lanes=lanes), LockedGpu()
+    network, made = FakeNetwork(gpu, runner_spec(plan)), dict[str, dict[int, Any]]()
+
+    def keep(stages: Sequence[Stage], lane: int, name: str) -> Sequence[Stage]:
+        class Keep(Sink):
+            def run(self, items: Any) -> None:
+                for frame in items:
+                    frame.ready.wait()
+                    made.setdefault(name, {})[frame.stamp.index] = np.array(frame.planes[0])
+                    frame.release()
+
+        keeper: Any = Keep(seconds=0)
+        keeper.segments = ()
+        return [*stages[:-1], keeper]
+
+    def run(name: str, inner: Any, wrap: Any = None) -> None:
+        record_run(
+            plan,
+            inner,
+            frame_count=24,
+            wrap_stages=lambda stages, lane: keep(stages if wrap is None else wrap(stages, lane), lane, name),
+            open_gpu=lambda _: (gpu, HostKernels),
+        )
+
+    run("whole", network)
+    with keep_tiles(plan, network, frame_count=24, least_count=6, open_gpu=lambda _: (gpu, HostKernels)) as kept:
+        assert kept is not None and len(kept.buffers) == 24
+        count = network.inferred
+        _, entry, *_ = replacements(plan, network, keep_results(plan, network), tiles_kept=kept)
+        run("without", entry.runner, entry.wrap_stages)
+    assert network.inferred == count
+    assert made["whole"].keys() == made["without"].keys() == set(range(24))
+    for index, picture in made["whole"].items():
+        np.testing.assert_array_equal(made["without"][index], picture)
+    gpu.check_clean()
+
+
+def test_what_a_gpu_has_no_room_for_is_not_kept(tmp_path: Path) -> None:
+    plan = gpu_plan(host_plan(tmp_path, frame_count=24))
+    gpu = FakeGpu(total_bytes=plan.device_pool_bytes + 2 * 8 * 3 * 4 * 80 * 48)
+    network = FakeNetwork(gpu, runner_spec(plan))
+    for least_count, is_kept in [(8, True), (9, False)]:
+        options: Any = {"frame_count": 24, "least_count": least_count, "open_gpu": lambda _: (gpu, HostKernels)}
+        with keep_tiles(plan, network, **options) as kept:
+            assert (kept is not None) == is_kept
+    gpu.check_clean()
+
+
+def test_what_if_on_a_gpu_gives_its_memory_back(tmp_path: Path) -> None:
+    plan, gpu = gpu_plan(host_plan(tmp_path, frame_count=12)), LockedGpu()
+    network: Any = FakeNetwork(gpu, runner_spec(plan))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(profile_whatif, "LONG_S", 0.1)
+        found = profile_whatif.measure_what_ifs(plan, network, frame_count=12, open_gpu=lambda _: (gpu, HostKernels))
+    assert [what_if.stage for what_if in found] == ["decode", "upscale"]
+    assert "the results of the first 12 frames, copied" in found[1].replacement
     gpu.check_clean()
 
 
