@@ -28,8 +28,8 @@ def narrow_candidates(plan: Plan) -> tuple[frozenset[str], ...]:
 
     The first and the last convolution stay float16, and so does all above the size of the first: enlargements and what
     follows cost the most (see NOTES.md). The second set leaves out those that add two stored values, which end every
-    third dense block of RRDBNet, the third set also those that add one, which end the others: their roundings go into the
-    trunk that all that follows reads.
+    third dense block of RRDBNet, the third set also those that add one, which end the others: their roundings go into
+    the trunk that all that follows reads.
     """
     convs = [step for step in plan.steps if isinstance(step, ConvStep)]
     body = [
