@@ -39,7 +39,7 @@ QUALITY_TILE_PX = 192
 """Sides of the film tiles that quality is measured on: the float32 source network runs them on the processor."""
 
 DEVICES = ("cuda", "gpu", "cpu")
-PRECISIONS = ("fp32", "fp16", "bf16")
+PRECISIONS = ("fp32", "fp16", "bf16", "fp8")
 LIBRARIES = (
     "torch",
     "onnxruntime",
@@ -191,7 +191,8 @@ def measure_all(arguments: argparse.Namespace) -> dict[str, Any]:
                     results.setdefault(index, answer)
         ceilings = {}
         for device, precision in sorted({(task.device.partition(":")[0], task.precision) for task in tasks}):
-            if device in MATMUL_SIDE and (device, precision) != ("cpu", "fp16"):  # torch computes that number by number
+            # torch computes fp16 number by number on a processor, and multiplies no matrices of fp8 without scales
+            if device in MATMUL_SIDE and (device, precision) != ("cpu", "fp16") and precision != "fp8":
                 ceilings[f"{device} {precision}"] = run_child({"matmul": [device, precision]}).get("tflop_per_s")
     entries = [_entry(task, results[index], ceilings) for index, task in enumerate(tasks)]
     _relate_to_torch(entries)

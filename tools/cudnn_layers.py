@@ -3,7 +3,8 @@
 python tools/cudnn_layers.py tools/results/cudnn-steps-h200.txt
 
 Arithmetic and bytes are counted in the plan of the network at the size that the file names; times are the file's. Bytes
-are what a step must read and write at least: its slices, its weights, its planar pictures.
+are what a step must read and write at least: its slices, its weights, its planar pictures. What reads e4m3 is held
+against twice the arithmetic.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from engines import find_model
 from engines.canary import random_weights
 from engines.cudnn.graph import read_graph
 from engines.cudnn.joins import find_joins
+from engines.cudnn.narrowing import narrow_candidates, narrow_plan
 from engines.cudnn.plan import plan_network
 from engines.cudnn.steps import ITEM_BYTES, ConvStep, FinishStep, PackStep, Plan, Slice, Step, reads, writes
 from engines.networks import GraphOptions
@@ -48,7 +50,10 @@ def main() -> None:
     for row in rows:
         if "model" in row:
             plan = plan_of(row["model"], height=row["height"], width=row["width"])
-            print(f"\n{row['model']}, {row['width']}x{row['height']}\n", *HEADER, sep="\n")
+            precision = row.get("precision", "fp16")
+            if precision == "fp8":
+                plan = narrowed(plan, convolutions=int(row["note"].split()[2]))
+            print(f"\n{row['model']}, {row['width']}x{row['height']}, {precision}\n", *HEADER, sep="\n")
         elif plan is not None:
             print(table_row(plan, row, tflops=options.tflops, tbps=options.tbps))
 
@@ -57,6 +62,12 @@ def plan_of(model: str, *, height: int, width: int) -> Plan:
     """The plan of a network; weights play no part in it."""
     network = LayeredNetwork(weights=random_weights(find_model(model), seed=0))
     return plan_network(read_graph(network.graph(GraphOptions(precision="fp16", batch=1, height=height, width=width))))
+
+
+def narrowed(plan: Plan, *, convolutions: int) -> Plan:
+    """The plan with so many convolutions in float8; scales play no part in it."""
+    names = next(one for one in narrow_candidates(plan) if len(one) == convolutions)
+    return narrow_plan(plan, names=names, peaks={step.name: 1.0 for step in plan.steps})
 
 
 def table_row(plan: Plan, row: dict[str, Any], *, tflops: float, tbps: float) -> str:
@@ -81,6 +92,7 @@ def table_row(plan: Plan, row: dict[str, Any], *, tflops: float, tbps: float) ->
     flop, seconds = 0, row["ms"] / 1e3
     if isinstance(step, ConvStep):
         flop = plan.batch * step.flop_per_picture
+        tflops *= 1 if step.descale is None else 2
         outputs, inputs = step.kernel.shape[:2]
         name += f", {inputs} -> {outputs}"
     cells = (
@@ -104,7 +116,7 @@ def bytes_of(plan: Plan, step: Step) -> int:
     if isinstance(step, PackStep):
         return total + image
     if isinstance(step, ConvStep):
-        return total + math.prod(step.kernel.shape) * ITEM_BYTES["float16"]
+        return total + math.prod(step.kernel.shape) * ITEM_BYTES["float16" if step.descale is None else "float8"]
     if isinstance(step, FinishStep):
         return total + math.prod(plan.output_shape) * ITEM_BYTES["float32"] + step.has_base * image
     return total

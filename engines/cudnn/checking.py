@@ -35,6 +35,11 @@ FOLDED_SHARE = 3e-4
 """The same where the kernel adds taps up beforehand. It and the plain one round different weights, by up to 2^-12 of
 each: of 256 equal products that is 2e-5 of their sizes in the mean square, a wrong tap 6e-2."""
 
+NARROW_SHARE = 2e-3
+"""The same for products of e4m3. Hopper's tensor cores add those up with some 14 bits (DeepSeek-V3 technical report,
+section 3.3.2): on an H200 the kernels that use them were off by up to 1e-3 of the sum of sizes, and cuDNN's others take
+ten times as long (NOTES.md, "fp8"). A wrong tap is 6e-2. How it all adds up, the whole network's film tile says."""
+
 _MOST_OPERATIONS = 6
 _LEAKY, _PRELU, _MULTIPLY, _ADD_HALF, _ADD_FLOAT = 1, 2, 3, 4, 5
 

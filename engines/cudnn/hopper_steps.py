@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engines.cudnn.compile import KernelSource, OwnKernel
 from engines.cudnn.steps import Activate, AddStored, ConvStep, EnlargeStep, FinishStep, Multiply, Plan, Slice
-from engines.cudnn.strips import StripArguments, StripKind, arrange_strip_weights, map_pixels, share_rows
+from engines.cudnn.strips import NARROW, StripArguments, StripKind, arrange_strip_weights, map_pixels, share_rows
 from engines.gpu import Device, DeviceBuffer, Stream
 
 HOPPER = (9, 0)
@@ -24,16 +24,17 @@ _COLOURS: Final = 3
 def strip_kind(step: ConvStep) -> StripKind | None:
     """The kernel of ours that runs a step; None if there is none.
 
-    3x3, of 8 or a multiple of 16 inputs, to a multiple of 32 outputs, with an activation, one or two stored values that
-    are added, or nothing.
+    3x3, of 8 or a multiple of 16 inputs (of 32 in e4m3), to a multiple of 32 outputs in float16, e4m3 or both, with an
+    activation, one or two stored values that are added, or nothing.
     """
     outputs, inputs, rows, columns = step.kernel.shape
-    target, source = step.target, step.source
-    if step.descale is not None or step.narrow_target is not None:
+    reads_e4m3 = step.descale is not None
+    targets = [one for one in (step.target, step.narrow_target) if one is not None]
+    if (rows, columns) != (3, 3) or not targets or step.wide_target is not None or outputs % 32:
         return None
-    if (rows, columns) != (3, 3) or target is None or step.wide_target is not None or outputs % 32:
+    if any(one.step != 1 for one in (step.source, *targets)):
         return None
-    if target.step != 1 or source.step != 1 or (inputs % 16 and inputs != 8):
+    if inputs % (32 if reads_e4m3 else 16) and (reads_e4m3 or inputs != NARROW):
         return None
     epilogue = list(step.epilogue)
     activates = bool(epilogue) and isinstance(epilogue[0], Activate)
@@ -42,14 +43,25 @@ def strip_kind(step: ConvStep) -> StripKind | None:
         return None
     widths = (64, 32) if outputs % 64 == 0 else (32,)
     adds = kinds.count(AddStored)
-    choices = (StripKind(inputs=inputs, outputs=width, activates=activates, adds=adds) for width in widths)
-    return next((kind for kind in choices if kind.fits), None)
+    kind = StripKind(
+        inputs=inputs,
+        outputs=outputs,
+        activates=activates,
+        adds=adds,
+        reads_e4m3=reads_e4m3,
+        stores_half=step.target is not None,
+        stores_e4m3=step.narrow_target is not None,
+    )
+    choices = (replace(kind, outputs=width) for width in widths)
+    return next((one for one in choices if one.fits), None)
 
 
 def enlarging_kind(step: ConvStep) -> StripKind | None:
     """The kernel that also does the enlargement, by 2, of what a step reads; None if there is none."""
     kind = strip_kind(step)
     if kind is None or kind.inputs != 64 or kind.outputs != 64 or step.kernel.shape[0] != 64:
+        return None
+    if kind.reads_e4m3 or kind.stores_e4m3:
         return None
     return replace(kind, enlarges=True)
 
@@ -175,9 +187,14 @@ class OwnConvolutions:
             rest=walks.rest,
             parts=parts,
         )
-        if kind.factor == 0:
-            assert step.target is not None
+        if kind.factor == 0 and step.target is not None:
             arguments.target, arguments.target_pitch = address(step.target), _pitch(plan, step.target)
+        if step.narrow_target is not None:
+            arguments.narrow_target = address(step.narrow_target)
+            arguments.narrow_pitch = _pitch(plan, step.narrow_target)
+            arguments.narrow_factor = 1 / step.narrow_scale
+        if step.descale is not None:
+            arguments.descale = self._upload(step.descale.astype(np.float32))
         places = iter((("added", "added_pitch"), ("added_later", "added_later_pitch")))
         for one in step.epilogue:
             if isinstance(one, Activate):

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from engines.cudnn.checking import StepChecker
+from engines.cudnn.checking import NARROW_SHARE, SHARE, StepChecker
 from engines.cudnn.choices import Choice, ChoiceStore
 from engines.cudnn.choosing import Chosen, FusedKernel, Trial, choose_kernel, refusals, restore_kernel
 from engines.cudnn.constants import StepConstants
@@ -222,8 +222,10 @@ class StepKernels:
         constants, give_back = self._constants.lend(constants_of(step))
         own = self._own(index)
 
+        share = SHARE if step.descale is None else NARROW_SHARE
+
         def objection(run: Callable[[], object]) -> str:
-            verdict = checker.check(self._plan, step, run=run, address=self._address, constants=constants)
+            verdict = checker.check(self._plan, step, run=run, address=self._address, constants=constants, share=share)
             if not verdict.wrong:
                 return ""
             return (
@@ -252,7 +254,7 @@ class StepKernels:
     def _own(self, index: int) -> OwnStep | None:
         """A step with a kernel of ours, its weights on the GPU until this network is closed; None if there is none."""
         step = self._steps[index]
-        if self._hopper is None or step.target is None:
+        if self._hopper is None:
             return None
         return self._hopper.prepare(self._plan, step, address=self._address)
 

@@ -27,8 +27,9 @@ def narrow_candidates(plan: Plan) -> tuple[frozenset[str], ...]:
     """Names of convolutions that may run in float8 together, the largest set first.
 
     The first and the last convolution stay float16, and so does all above the size of the first: enlargements and what
-    follows cost the most (see NOTES.md). The second set leaves out those that add stored values, which end RRDBNet's
-    dense blocks: each of their roundings goes into the trunk that all that follows reads.
+    follows cost the most (see NOTES.md). The second set leaves out those that add two stored values, which end every
+    third dense block of RRDBNet, the third set also those that add one, which end the others: their roundings go into
+    the trunk that all that follows reads.
     """
     convs = [step for step in plan.steps if isinstance(step, ConvStep)]
     body = [
@@ -36,9 +37,8 @@ def narrow_candidates(plan: Plan) -> tuple[frozenset[str], ...]:
         for step in convs[1:-1]
         if (step.height, step.width) == (convs[0].height, convs[0].width) and _is_narrowable(plan, step)
     ]
-    everything = frozenset(step.name for step in body)
-    without_sums = frozenset(step.name for step in body if not any(True for _ in _added(step)))
-    return tuple(dict.fromkeys(one for one in (everything, without_sums) if one))
+    sets = (frozenset(step.name for step in body if len(_added(step)) <= most) for most in (2, 1, 0))
+    return tuple(dict.fromkeys(one for one in sets if one))
 
 
 def narrow_plan(plan: Plan, *, names: Collection[str], peaks: Mapping[str, float]) -> Plan:
@@ -127,8 +127,8 @@ def _narrow_readers(plan: Plan, chosen: Collection[int]) -> Iterator[Slice]:
         yield from parts[1:] if index in chosen else parts
 
 
-def _added(step: ConvStep) -> Iterator[Slice]:
-    yield from reads(step)[1:]
+def _added(step: ConvStep) -> tuple[Slice, ...]:
+    return reads(step)[1:]
 
 
 def _overlap(one: Slice, other: Slice) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.cudnn.compile import KernelSource
+from engines.cudnn.e4m3 import bits_of_e4m3
 
 _CELL_BYTES: Final = 16
 _PART: Final = 64
@@ -29,12 +30,12 @@ class StripArguments(ctypes.Structure):
     _fields_ = (
         ("source", ctypes.c_uint64 * 16),
         *((name, ctypes.c_uint64) for name in ("target", "weights", "bias", "slopes")),
-        *((name, ctypes.c_uint64) for name in ("added", "added_later", "image")),
+        *((name, ctypes.c_uint64) for name in ("added", "added_later", "image", "narrow_target", "descale")),
         *((name, ctypes.c_int) for name in ("height", "width")),
-        *((name, ctypes.c_int) for name in ("target_pitch", "added_pitch", "added_later_pitch")),
+        *((name, ctypes.c_int) for name in ("target_pitch", "narrow_pitch", "added_pitch", "added_later_pitch")),
         *((name, ctypes.c_int) for name in ("columns", "share", "rest", "parts")),
-        ("factor", ctypes.c_float),
-        ("unused", ctypes.c_uint64 * 4),
+        *((name, ctypes.c_float) for name in ("factor", "narrow_factor")),
+        ("unused", ctypes.c_uint64),
     )
 
 
@@ -43,7 +44,7 @@ class StripKind:
     """One variant of the kernel."""
 
     inputs: int
-    """8, or a multiple of 16."""
+    """8, or a multiple of 16; of 32 in e4m3."""
     outputs: int
     """Of one block: 32 or 64, or 8 or 48 for a planar target."""
     activates: bool = False
@@ -62,6 +63,12 @@ class StripKind:
     """Warpgroups that compute."""
     swizzled: bool = True
     """How pixels lie in shared memory. Never for 8 inputs."""
+    reads_e4m3: bool = False
+    """Whether source and weights are e4m3; otherwise float16."""
+    stores_half: bool = True
+    """Whether the result is stored in float16. Not looked at where it is planar."""
+    stores_e4m3: bool = False
+    """Whether it is stored in e4m3, instead or too."""
 
     @property
     def is_swizzled(self) -> bool:
@@ -79,13 +86,18 @@ class StripKind:
         return self.strip_width + (8 if self.inputs == NARROW else 2)
 
     @property
+    def cell_channels(self) -> int:
+        """Channels of 16 bytes."""
+        return _CELL_BYTES if self.reads_e4m3 else _CELL_BYTES // 2
+
+    @property
     def slot_planes(self) -> int:
-        """Groups of 8 channels that are loaded at once."""
+        """Groups of ``cell_channels`` that are loaded at once."""
         return 1 if self.inputs == NARROW else 8
 
     @property
     def slots(self) -> int:
-        """Rows of 64 channels that fit into shared memory beside the weights."""
+        """Rows of 128 bytes a pixel that fit into shared memory beside the weights."""
         return min(_MOST_SLOTS, (_BLOCK_SHARED_BYTES - self._fixed_bytes) // (self._slot_bytes + 16))
 
     @property
@@ -108,6 +120,9 @@ class StripKind:
             "COLOURS": 3,
             "CONSUMERS": self.consumers,
             "SWIZZLED": self.is_swizzled,
+            "READS_E4M3": self.reads_e4m3,
+            "STORES_HALF": self.stores_half,
+            "STORES_E4M3": self.stores_e4m3,
             "SLOTS": self.slots,
             "STRIP_SHARED_BYTES": self.shared_bytes,
         }
@@ -126,7 +141,7 @@ class StripKind:
 
     @property
     def _chunks(self) -> int:
-        return -(-self.inputs // (8 * self.slot_planes))
+        return -(-self.inputs // (self.cell_channels * self.slot_planes))
 
     @property
     def _slot_bytes(self) -> int:
@@ -135,20 +150,20 @@ class StripKind:
     @property
     def _fixed_bytes(self) -> int:
         parities, shifts, blocks = (2, 2, 4) if self.enlarges else (1, 4 if self.inputs == NARROW else 3, 3)
-        weight_bytes = parities * shifts * (self.inputs // 8) * blocks * self.outputs * _CELL_BYTES
-        return weight_bytes + 2 * self.outputs * 4 + self._chunks * 8
+        weight_bytes = parities * shifts * (self.inputs // self.cell_channels) * blocks * self.outputs * _CELL_BYTES
+        return weight_bytes + (3 if self.reads_e4m3 else 2) * self.outputs * 4 + self._chunks * 8
 
 
-def arrange_strip_weights(kernel: NDArray[np.float32], *, kind: StripKind) -> NDArray[np.float16]:
+def arrange_strip_weights(kernel: NDArray[np.float32], *, kind: StripKind) -> NDArray[np.float16 | np.uint8]:
     """Kernels as they lie in shared memory, block after block of outputs.
 
     Args:
-        kernel: (outputs, inputs, 3, 3); outputs a multiple of ``kind.outputs``.
+        kernel: (outputs, inputs, 3, 3); outputs a multiple of ``kind.outputs``; numbers of e4m3 if the kind reads such.
         kind: Of its ``inputs``.
 
     Returns:
-        All cells of 8 inputs, flat: for each block of outputs and each chunk of 64 inputs (parity, tap across, plane of
-        8 inputs, row of output, output, 8).
+        All cells of C = ``kind.cell_channels`` inputs, flat: for each block of outputs and each chunk of 8 C inputs
+        (parity, tap across, plane of C inputs, row of output, output, C); float16, or bytes of e4m3.
     """
     if kind.enlarges:
         # taps that fall on one pixel of the source are added: across for each parity, down for each of four rows
@@ -159,14 +174,15 @@ def arrange_strip_weights(kernel: NDArray[np.float32], *, kind: StripKind) -> ND
         taps = kernel.astype(np.float64)[:, :, ::-1, :].transpose(3, 0, 1, 2)[np.newaxis]
         if kind.inputs == NARROW:
             taps = np.pad(taps, ((0, 0), (0, 1), (0, 0), (0, 0), (0, 0)))
-    parts = []
+    parts, cell = [], kind.cell_channels
     for first in range(0, kernel.shape[0], kind.outputs):
-        for channel in range(0, kind.inputs, 8 * kind.slot_planes):
-            some = taps[:, :, first : first + kind.outputs, channel : channel + 8 * kind.slot_planes]
+        for channel in range(0, kind.inputs, cell * kind.slot_planes):
+            some = taps[:, :, first : first + kind.outputs, channel : channel + cell * kind.slot_planes]
             parity, shifts, outputs, inputs, rows = some.shape
-            cells = some.reshape(parity, shifts, outputs, inputs // 8, 8, rows).transpose(0, 1, 3, 5, 2, 4)
+            cells = some.reshape(parity, shifts, outputs, inputs // cell, cell, rows).transpose(0, 1, 3, 5, 2, 4)
             parts.append(cells.reshape(-1))
-    return np.ascontiguousarray(np.concatenate(parts), dtype=np.float16)
+    flat = np.concatenate(parts)
+    return bits_of_e4m3(flat.astype(np.float32)) if kind.reads_e4m3 else flat.astype(np.float16)
 
 
 def _folded(
@@ -216,26 +232,31 @@ def map_pixels(
         kind: Says what a box is.
         address: Of the first channel of the first pixel; a multiple of 16.
         batch, height, width: Of the source.
-        pitch: Distance of its pixels in numbers; a multiple of 8.
+        pitch: Distance of its pixels in numbers; a multiple of ``kind.cell_channels``.
 
     Returns:
         16 words, as `StripArguments` wants them.
     """
-    pixel = 2 * pitch
+    cell = kind.cell_channels
+    pixel = pitch * _CELL_BYTES // cell
     row, picture = width * pixel, height * width * pixel
     sizes: tuple[int, ...]
     strides: tuple[int, ...]
     box: tuple[int, ...]
     if kind.is_swizzled:
         sizes, strides = (kind.inputs, width, height, batch), (pixel, row, picture)
-        box = (64, kind.slot_pixels, 1, 1)
+        box = (8 * cell, kind.slot_pixels, 1, 1)
     else:
-        sizes, strides = (8, width, kind.inputs // 8, height, batch), (pixel, 16, row, picture)
-        box = (8, kind.slot_pixels, kind.slot_planes, 1, 1)
+        sizes, strides = (cell, width, kind.inputs // cell, height, batch), (pixel, _CELL_BYTES, row, picture)
+        box = (cell, kind.slot_pixels, kind.slot_planes, 1, 1)
     swizzle = "128B" if kind.is_swizzled else "NONE"
+    numbers = "UINT8" if kind.reads_e4m3 else "FLOAT16"
+    fetched = (
+        64 if kind.inputs * _CELL_BYTES // cell <= 64 else 128
+    )  # bytes of a pixel; more is of channels not asked for
     made = calls.call(
         "cuTensorMapEncodeTiled",
-        driver.CUtensorMapDataType.CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+        getattr(driver.CUtensorMapDataType, f"CU_TENSOR_MAP_DATA_TYPE_{numbers}"),
         len(sizes),
         address,
         [driver.cuuint64_t(size) for size in sizes],
@@ -244,7 +265,7 @@ def map_pixels(
         [driver.cuuint32_t(1)] * len(sizes),
         driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
         getattr(driver.CUtensorMapSwizzle, f"CU_TENSOR_MAP_SWIZZLE_{swizzle}"),
-        driver.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+        getattr(driver.CUtensorMapL2promotion, f"CU_TENSOR_MAP_L2_PROMOTION_L2_{fetched}B"),
         driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
     )
     return (ctypes.c_uint64 * 16)(*(int(word) for word in made.opaque))

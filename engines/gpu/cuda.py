@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.errors import BackendUnavailable, EngineError
+from engines.errors import BackendUnavailable, EngineError, InferenceFailed
 from engines.gpu.cuda_driver import CudaCalls, load_driver
 from engines.gpu.cuda_stream import CudaStream, CudaTimedEvent
 
@@ -49,7 +50,8 @@ def list_devices() -> tuple[DeviceIdentity, ...]:
 def open_device(index: int = 0) -> CudaDevice:
     """Open one GPU in its primary context, which all libraries of the process share.
 
-    The context stays until the process ends: others may have made objects in it.
+    The context stays until the process ends: others may have made objects in it. Threads that wait for the GPU sleep:
+    by default they keep a core busy, which software encoders need.
 
     Args:
         index: CUDA ordinal, as ``CUDA_VISIBLE_DEVICES`` leaves it.
@@ -68,6 +70,8 @@ def open_device(index: int = 0) -> CudaDevice:
         )
     calls = CudaCalls(driver, context=None)
     handle = calls.call("cuDeviceGet", index)
+    with suppress(InferenceFailed):  # old drivers: of a context that is there already
+        calls.call("cuDevicePrimaryCtxSetFlags", handle, int(driver.CUctx_flags.CU_CTX_SCHED_BLOCKING_SYNC))
     context = calls.call("cuDevicePrimaryCtxRetain", handle)
     device = CudaDevice(CudaCalls(driver, context=context), identity=_identify(driver, index))
     device.make_current()

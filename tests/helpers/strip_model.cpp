@@ -10,13 +10,14 @@ extern "C" void strip_walk(const float* halo, const float* weights, float* resul
     Registers d(128, std::vector<float>(BLOCKS * SUMS));
     for (int row = 0; row < rows + 2; ++row) {
         Memory memory(first_weight + weight_cells);
-        for (int index = 0; index < weight_cells * 8; ++index) memory.values[first_weight * 8 + index] = weights[index];
+        for (int index = 0; index < weight_cells * CELL_CHANNELS; ++index)
+            memory.values[first_weight * CELL_CHANNELS + index] = weights[index];
         for (int chunk = 0; chunk < CHUNKS; ++chunk) {
             const unsigned int slot = chunk * SLOT_BYTES;
             for (int pixel = 0; pixel < SLOT_PIXELS; ++pixel)
                 for (int plane = 0; plane < SLOT_PLANES; ++plane)
-                    for (int k = 0; k < 8; ++k) {
-                        const int channel = (chunk * SLOT_PLANES + plane) * 8 + k;
+                    for (int k = 0; k < CELL_CHANNELS; ++k) {
+                        const int channel = (chunk * SLOT_PLANES + plane) * CELL_CHANNELS + k;
                         memory.at((slot + slot_byte(plane, pixel)) / CELL_BYTES, k) =
                             channel < INPUTS ? halo[(row * SLOT_PIXELS + pixel) * INPUTS + channel] : 0.0f;
                     }

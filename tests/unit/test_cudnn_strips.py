@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.cudnn.compile import SOURCES, compile_kernel
+from engines.cudnn.e4m3 import bits_of_e4m3
 from engines.cudnn.hopper_steps import OwnStep
 from engines.cudnn.strips import StripArguments, StripKind, arrange_strip_weights, share_rows
 
@@ -31,10 +32,16 @@ KINDS = {
     "shuffled": StripKind(inputs=64, outputs=48, factor=4, has_base=True),
     "shuffled-float32": StripKind(inputs=64, outputs=48, factor=4, has_base=True, is_half=False),
     "planar": StripKind(inputs=64, outputs=8, factor=1),
+    "growth-e4m3": StripKind(
+        inputs=160, outputs=32, activates=True, reads_e4m3=True, stores_half=False, stores_e4m3=True
+    ),
+    "body-e4m3": StripKind(inputs=64, outputs=64, activates=True, reads_e4m3=True),
+    "block-end-e4m3": StripKind(inputs=192, outputs=64, adds=2, reads_e4m3=True, stores_e4m3=True),
+    "first-to-both": StripKind(inputs=8, outputs=64, stores_e4m3=True),
 }
-LAYOUTS = {"growth-96-planes", "growth-160-wide", "first", "enlarging"}
+LAYOUTS = {"growth-96-planes", "growth-160-wide", "first", "enlarging", "growth-e4m3", "body-e4m3"}
 """One of every way in which shared memory is laid out; the others repeat these with other numbers of channels."""
-BRANCHES = {"block-end", "enlarging", "shuffled-float32", "planar"}
+BRANCHES = {"block-end", "enlarging", "shuffled-float32", "planar", "growth-e4m3", "block-end-e4m3"}
 """Together, every branch of the source."""
 
 
@@ -69,7 +76,13 @@ def test_a_walk_of_every_consumer_is_the_convolution(kind, tmp_path):
     random, rows, scale = np.random.default_rng(1), 3, 2 if kind.enlarges else 1
     halo = random.integers(-4, 5, (rows + 2, kind.slot_pixels, kind.inputs)).astype(np.float32)  # sums are exact
     kernel = random.integers(-4, 5, (2 * kind.outputs, kind.inputs, 3, 3)).astype(np.float32)
-    weights = arrange_strip_weights(kernel, kind=kind).astype(np.float32)
+    weights = arrange_strip_weights(kernel, kind=kind)
+    if kind.reads_e4m3:
+        numbers = np.arange(-4, 5, dtype=np.float32)
+        of_code = np.full(256, np.nan, np.float32)
+        of_code[bits_of_e4m3(numbers)] = numbers
+        weights = of_code[weights]
+    weights = weights.astype(np.float32)
     for part in range(2):
         mine = np.ascontiguousarray(np.split(weights, 2)[part])
         outputs = kernel[part * kind.outputs : (part + 1) * kind.outputs]

@@ -125,14 +125,24 @@ DEVICE unsigned int halves_of(float low, float high) {
     ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
     "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
-// D[64 x N] += A[64 x 16] B[N x 16]^T: float16 in, float32 sums; both operands K-major in shared memory.
-#define WGMMA(N, COUNT, NUMBERS, A, B, ...)                                                              \
-    DEVICE void multiply(float (&d)[COUNT], unsigned long long a, unsigned long long b) {                \
-        asm volatile("wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.f16.f16 {" NUMBERS "}, %" #A ", %" #B \
-                     ", 1, 1, 1, 0, 0;"                                                                  \
-                     : __VA_ARGS__                                                                       \
-                     : "l"(a), "l"(b));                                                                  \
+// Two floats to two numbers of e4m3 in 16 bits, the first in the lower byte; what is too large becomes the largest.
+DEVICE unsigned int e4m3_of(float low, float high) {
+    unsigned short pair;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(high), "f"(low));
+    return pair;
+}
+
+// D[64 x N] += A[64 x K] B[N x K]^T: 16 numbers of float16 deep or 32 of e4m3, float32 sums; both operands K-major in
+// shared memory.
+#define WGMMA_OF(NAME, TYPES, END, N, COUNT, NUMBERS, A, B, ...)                                             \
+    DEVICE void NAME(float (&d)[COUNT], unsigned long long a, unsigned long long b) {                        \
+        asm volatile("wgmma.mma_async.sync.aligned.m64n" #N TYPES " {" NUMBERS "}, %" #A ", %" #B ", 1, 1, 1" END \
+                     : __VA_ARGS__                                                                           \
+                     : "l"(a), "l"(b));                                                                      \
     }
+#define WGMMA(...)                                                \
+    WGMMA_OF(multiply, "k16.f32.f16.f16", ", 0, 0;", __VA_ARGS__) \
+    WGMMA_OF(multiply_e4m3, "k32.f32.e4m3.e4m3", ";", __VA_ARGS__)
 WGMMA(24, 12, NUMBERS_12, 12, 13, SUMS_4(0), SUMS_4(4), SUMS_4(8))
 WGMMA(96, 48, NUMBERS_48, 48, 49, SUMS_48(0))
 WGMMA(144, 72, NUMBERS_72, 72, 73, SUMS_48(0), SUMS_16(48), SUMS_4(64), SUMS_4(68))

@@ -1,4 +1,4 @@
-// 3x3 convolution of NHWC float16 by walking down strips; with bias, activation, stored values added, or the planar picture
+// 3x3 convolution of NHWC float16 or e4m3 by walking down strips; with bias, activation, stored values added, or the planar picture
 // as a result. Hopper only (sm_90a). strip_layout.cuh says what lies where.
 //
 // A block walks down strips of the picture, one row of input at a time; TMA brings rows into a ring of SLOTS, zeros where
@@ -17,23 +17,30 @@ struct StripArguments {
     unsigned long long target, weights, bias, slopes;
     unsigned long long added, added_later;   // NHWC, as the target; ADDS says how many there are
     unsigned long long image;                // planar, added to every pixel of a planar target, if HAS_BASE
+    unsigned long long narrow_target;        // the same in e4m3, if STORES_E4M3
+    unsigned long long descale;              // what sums are multiplied by, an output each, if READS_E4M3
     int height, width;                       // of the source
-    int target_pitch, added_pitch, added_later_pitch;  // distance of pixels in numbers
+    int target_pitch, narrow_pitch, added_pitch, added_later_pitch;  // distance of pixels in numbers
     int columns;                             // strips side by side
     int share, rest;                         // rows of strips of a walker; how many walkers have one more
     int parts;                               // of the outputs, a block each
     float factor;                            // of the sum before added_later
+    float narrow_factor;                     // of what is stored in e4m3
 };
 
 enum {
     WEIGHTS_AT = SLOTS * SLOT_BYTES,
     TABLES_AT = WEIGHTS_AT + WEIGHT_BYTES,
-    BARRIERS_AT = TABLES_AT + 2 * OUTPUTS * 4,
+    BARRIERS_AT = TABLES_AT + (READS_E4M3 ? 3 : 2) * OUTPUTS * 4,
     SHARED_BYTES = BARRIERS_AT + (2 * SLOTS + CHUNKS) * 8,
     SCALE = ENLARGES ? 2 : 1,
+    // What is added is asked for before any of it is needed: memory answers after some 700 cycles, and four times one after
+    // the other is longer than the products of a row take. Of 32 outputs it is asked for twice only.
+    LOADS_AHEAD = OUTPUTS > 32,
 };
 static_assert(SHARED_BYTES == STRIP_SHARED_BYTES, "the launch gives another amount of shared memory");
 static_assert(!ENLARGES || CONSUMERS == 2, "even and odd pixels");
+static_assert(FACTOR > 0 || STORES_HALF || STORES_E4M3, "a result that goes nowhere");
 
 #if FACTOR > 0
 #if IS_HALF
@@ -116,7 +123,7 @@ DEVICE void load_strips(const StripArguments& a, Walk walk, unsigned int base, u
                 barrier_wait(empty + place.slot * 8, place.parity ^ 1);
                 barrier_expect(arrived, SLOT_LOADED);
                 if (SWIZZLED)
-                    load_box_4d(slot, a.source, chunk * 64, segment.x - 1, y, segment.n, arrived);
+                    load_box_4d(slot, a.source, chunk * 8 * CELL_CHANNELS, segment.x - 1, y, segment.n, arrived);
                 else
                     load_box_5d(slot, a.source, 0, segment.x - 1, chunk * SLOT_PLANES, y, segment.n, arrived);
                 place.advance();
@@ -147,6 +154,11 @@ DEVICE void exchange(unsigned int (&w)[4], int lane) {
 DEVICE void activate(const Worker& me, int block, float& low, float& high) {
     const int output = fragment_column(me.lane, block, 0);
     const float* bias = (const float*)me.tables + output;
+    if (READS_E4M3) {
+        const float* descale = bias + 2 * OUTPUTS;
+        low *= descale[0];
+        high *= descale[1];
+    }
     low += bias[0];
     high += bias[1];
     if (ACTIVATES) {
@@ -156,33 +168,67 @@ DEVICE void activate(const Worker& me, int block, float& low, float& high) {
     }
 }
 
-DEVICE void add_stored(const StripArguments& a, long long pixel, int output, float& low, float& high) {
+#if FACTOR == 0
+// A pixel of the target that a thread writes to, if it is there.
+struct Spot {
+    bool is_inside;
+    long long at;
+};
+
+DEVICE Spot spot_of(const StripArguments& a, const Worker& me, bool is_wanted, int n, int y, int x, int half) {
+    const int column = x + fragment_row(me.warp, me.lane, half);
+    const bool is_inside = is_wanted && column < a.width;
+    const int across = ENLARGES ? 2 * column + me.consumer : column;
+    const long long there = ((long long)n * a.height * SCALE + y) * (a.width * SCALE) + across;
+    return {is_inside, is_inside ? there : 0};
+}
+
+// What is added to both pixels of a thread, two outputs a word.
+struct Added {
+    unsigned int first[2][OUTPUTS / 8], later[2][OUTPUTS / 8];
+};
+
+DEVICE void load_added(const StripArguments& a, const Worker& me, long long pixel, int half, Added& added) {
+    UNROLL
+    for (int block = 0; block < OUTPUTS / 8; ++block) {
+        const int output = me.first_output + fragment_column(me.lane, block, 0);
+        if (ADDS > 0)
+            added.first[half][block] = *(const unsigned int*)((const Half*)a.added + pixel * a.added_pitch + output);
+        if (ADDS > 1)
+            added.later[half][block] =
+                *(const unsigned int*)((const Half*)a.added_later + pixel * a.added_later_pitch + output);
+    }
+}
+
+DEVICE void add_stored(const StripArguments& a, const Added& added, int half, int block, float& low, float& high) {
     if (ADDS > 0) {
         float more_low, more_high;
-        widen_halves(*(const unsigned int*)((const Half*)a.added + pixel * a.added_pitch + output), more_low, more_high);
+        widen_halves(added.first[half][block], more_low, more_high);
         low += more_low;
         high += more_high;
     }
     if (ADDS > 1) {
         float more_low, more_high;
-        widen_halves(*(const unsigned int*)((const Half*)a.added_later + pixel * a.added_later_pitch + output), more_low,
-                     more_high);
+        widen_halves(added.later[half][block], more_low, more_high);
         low = low * a.factor + more_low;
         high = high * a.factor + more_high;
     }
 }
 
-#if FACTOR == 0
 // One row of output, at row y of picture n of the target; x: of the consumer's first pixel in the source. No branches:
 // ptxas keeps no products in flight across them.
 DEVICE void store_row(const StripArguments& a, const Worker& me, bool is_wanted, int n, int y, int x, const float* sums) {
+    Added added;
+    if (LOADS_AHEAD) {
+        UNROLL
+        for (int half = 0; half < 2; ++half)
+            load_added(a, me, spot_of(a, me, is_wanted, n, y, x, half).at, half, added);
+    }
+    unsigned int narrow[OUTPUTS / 8];  // two outputs of both pixels of a thread, for each block
     UNROLL
     for (int half = 0; half < 2; ++half) {
-        const int column = x + fragment_row(me.warp, me.lane, half);
-        const bool is_inside = is_wanted && column < a.width;
-        const int across = ENLARGES ? 2 * column + me.consumer : column;
-        const long long there = ((long long)n * a.height * SCALE + y) * (a.width * SCALE) + across;
-        const long long pixel = is_inside ? there : 0;
+        const Spot pixel = spot_of(a, me, is_wanted, n, y, x, half);
+        if (!LOADS_AHEAD) load_added(a, me, pixel.at, half, added);
         UNROLL
         for (int first = 0; first < OUTPUTS / 8; first += 4) {
             unsigned int words[4];
@@ -191,12 +237,34 @@ DEVICE void store_row(const StripArguments& a, const Worker& me, bool is_wanted,
                 const int block = first + word;
                 float low = sums[4 * block + 2 * half], high = sums[4 * block + 2 * half + 1];
                 activate(me, block, low, high);
-                add_stored(a, pixel, me.first_output + fragment_column(me.lane, block, 0), low, high);
+                add_stored(a, added, half, block, low, high);
                 words[word] = halves_of(low, high);
+                if (STORES_E4M3) {
+                    const unsigned int pair = e4m3_of(low * a.narrow_factor, high * a.narrow_factor);
+                    narrow[block] = half == 0 ? pair : narrow[block] | pair << 16;
+                }
             }
+            if (STORES_HALF) {
+                exchange(words, me.lane);
+                Half* target = (Half*)a.target + pixel.at * a.target_pitch + me.first_output;
+                store_words_if(pixel.is_inside, target + (first + me.lane % 4) * 8, words);
+            }
+        }
+    }
+    if (STORES_E4M3) {
+        UNROLL
+        for (int first = 0; first < OUTPUTS / 8; first += 4) {
+            unsigned int words[4] = {narrow[first], narrow[first + 1], narrow[first + 2], narrow[first + 3]};
             exchange(words, me.lane);
-            store_words_if(is_inside,
-                           (Half*)a.target + pixel * a.target_pitch + me.first_output + (first + me.lane % 4) * 8, words);
+            UNROLL
+            for (int half = 0; half < 2; ++half) {
+                const Spot pixel = spot_of(a, me, is_wanted, n, y, x, half);
+                const unsigned int selector = half == 0 ? 0x5410 : 0x7632;  // the lower or the upper 16 bits of both
+                const unsigned int row[2] = {__byte_perm(words[0], words[1], selector),
+                                             __byte_perm(words[2], words[3], selector)};
+                unsigned char* target = (unsigned char*)a.narrow_target + pixel.at * a.narrow_pitch + me.first_output;
+                store_words_if(pixel.is_inside, target + (first + me.lane % 4) * 8, row);
+            }
         }
     }
 }
@@ -271,9 +339,15 @@ DEVICE void multiply_chunks(float (&d)[BLOCKS * SUMS], unsigned int weights, uns
     UNROLL
     for (int pair = 0; pair < PAIRS; ++pair) {
         UNROLL
-        for (int shift = 0; shift < SHIFTS; shift += SHIFTS_AT_ONCE)
-            multiply(d, pixel_operand(slot, first_pixel(consumer) + shift, pair),
-                     descriptor(weights + strip_weight_cell(CHUNK, parity, shift, 2 * pair, 0), COLUMNS, WEIGHT_STRIDE));
+        for (int shift = 0; shift < SHIFTS; shift += SHIFTS_AT_ONCE) {
+            const unsigned long long pixels = pixel_operand(slot, first_pixel(consumer) + shift, pair);
+            const unsigned int cell = weights + strip_weight_cell(CHUNK, parity, shift, 2 * pair, 0);
+            const unsigned long long taps = descriptor(cell, COLUMNS, WEIGHT_STRIDE);
+            if (READS_E4M3)
+                multiply_e4m3(d, pixels, taps);
+            else
+                multiply(d, pixels, taps);
+        }
     }
     wgmma_commit();
     if constexpr (CHUNK + 1 < CHUNKS) multiply_chunks<CHUNK + 1>(d, weights, base, slots, consumer);
@@ -352,6 +426,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) strip(const __grid_cons
         const int output = part * OUTPUTS + threadIdx.x;
         tables[threadIdx.x] = ((const float*)a.bias)[output];
         tables[OUTPUTS + threadIdx.x] = ACTIVATES ? ((const float*)a.slopes)[output] : 1.0f;
+        if (READS_E4M3) tables[2 * OUTPUTS + threadIdx.x] = ((const float*)a.descale)[output];
     }
     __syncthreads();
     if (group == 0) {
