@@ -27,7 +27,9 @@ FAR = 10.0
 """How many times as fast a run without a stage can be before its prediction is doubtful. Figures:
 ``tools/results/profile_run-cpu2.txt``."""
 LONG_S = 4.0
-"""How long a run of one lane is made by repeating its film, if it would be over sooner."""
+"""How long a run of one lane is made by repeating its film, if it would be over sooner. A GPU lowers its clock within
+the first seconds of work: short whole runs would not be comparable with longer ones."""
+DecoderWrapper = Callable[[DecoderOpener], DecoderOpener]
 QUIET = 0.1
 """Runs of the same thing that differ by more are no measure of another one."""
 
@@ -48,8 +50,8 @@ class WhatIf:
     around_fps: tuple[float, ...]
     """Of all whole runs that ``base_fps`` is made of, in the order in which they ran."""
     encode_cpu: float
-    """What the encoder took of the processor for a frame, as a share of what it took in those; 1 where that is not to
-    be compared."""
+    """What the encoder took of the processor for a frame, as a share of what it took in those; 1 where nothing is
+    encoded."""
     measured_s: float
     """Seconds of the run that was measured, the shortest if there were several."""
     drift: float
@@ -88,7 +90,7 @@ def measure_what_ifs(
     Args:
         plan: What to run.
         runner: Opened for it.
-        frame_count: Frames of each run.
+        frame_count: Frames of each run, at least.
         repeat: Runs for each stage; their median counts.
         nvdec_fps: What ``measure_nvdec`` found.
         open_gpu: As ``record_run`` has it.
@@ -118,16 +120,32 @@ def _measure_replaced(
     costs: list[list[Cost]] = []
     bases: list[Figures] = []
 
-    def run_base() -> Figures:
-        figures = measure(record_run(plan, runner, frame_count=frame_count, open_gpu=open_gpu))
+    def run_base(fps: float = 0.0) -> Figures:
+        count, wrap_decoder = _long_enough(plan, None, fps=fps, frame_count=frame_count)
+        run = record_run(plan, runner, frame_count=count, wrap_decoder=wrap_decoder, open_gpu=open_gpu)
+        figures = measure(run)
         bases.append(figures)
         costs.append(costs_of(figures, nvdec_fps=nvdec_fps))
         return figures
 
     before = run_base()
+    base_fps = before.steady_fps
+    if _long_enough(plan, None, fps=base_fps, frame_count=frame_count)[0] > frame_count:
+        bases.clear()
+        costs.clear()
+        before = run_base(base_fps)
     found: list[WhatIf] = []
     for replaced in entries:
-        count, wrap_decoder = _long_enough(replaced, costs[-1], before.steady_fps, frame_count=frame_count)
+        expected_fps, _ = predict_fps(
+            costs[-1],
+            measured_fps=before.steady_fps,
+            lanes=plan.lanes,
+            cores=len(os.sched_getaffinity(0)),
+            without=replaced.stage,
+        )
+        count, wrap_decoder = _long_enough(
+            replaced.plan, replaced.wrap_decoder, fps=expected_fps, frame_count=frame_count
+        )
         seen: list[tuple[float, float]] = []
         elapsed_s: list[float] = []
         for _ in range(repeat):
@@ -139,15 +157,15 @@ def _measure_replaced(
                 wrap_stages=replaced.wrap_stages,
                 open_gpu=open_gpu,
             )
-            after = run_base()
+            after = run_base(base_fps)
             alone = measure(run)
             elapsed_s.append(alone.seconds)
             seen.append((alone.steady_fps, (before.steady_fps + after.steady_fps) / 2))
             before = after
-        base_fps = statistics.median(base for _, base in seen)
+        beside_fps = statistics.median(base for _, base in seen)
         around, beside = mean_costs(costs[-repeat - 1 :]), bases[-repeat - 1 :]
         predicted_fps, limit = predict_fps(
-            around, measured_fps=base_fps, lanes=plan.lanes, cores=usable_cores(beside), without=replaced.stage
+            around, measured_fps=beside_fps, lanes=plan.lanes, cores=usable_cores(beside), without=replaced.stage
         )
         found.append(
             WhatIf(
@@ -156,9 +174,9 @@ def _measure_replaced(
                 predicted_fps=predicted_fps,
                 predicted_limit=limit,
                 measured_fps=statistics.median(fps for fps, _ in seen),
-                base_fps=base_fps,
+                base_fps=beside_fps,
                 around_fps=tuple(figures.steady_fps for figures in beside),
-                encode_cpu=1.0 if replaced.stage == "encode" else _ratio(alone.stages[-1].cpu_s, around[-1].cpu_s),
+                encode_cpu=_encode_cpu(replaced, alone, around),
                 measured_s=min(elapsed_s),
                 drift=0.0,
             )
@@ -167,22 +185,23 @@ def _measure_replaced(
     return [replace(what_if, drift=max(rates) / min(rates) - 1) for what_if in found]
 
 
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole > 0 else 1.0
+def _encode_cpu(replaced: Replacement, alone: Figures, costs: Sequence[Cost]) -> float:
+    """See ``WhatIf.encode_cpu``."""
+    is_encoded = bool(replaced.plan.encode.encoder.codec)  # nor is what stands in for the encoder one
+    return alone.stages[-1].cpu_s / costs[-1].cpu_s if is_encoded and costs[-1].cpu_s > 0 else 1.0
 
 
 def _long_enough(
-    replaced: Replacement, costs: Sequence[Cost], base_fps: float, *, frame_count: int
-) -> tuple[int, Callable[[DecoderOpener], DecoderOpener] | None]:
-    """How many frames a run with a stage replaced has, and what its decoder becomes for that."""
-    plan = replaced.plan
+    plan: JobPlan, wrap_decoder: DecoderWrapper | None, *, fps: float, frame_count: int
+) -> tuple[int, DecoderWrapper | None]:
+    """How many frames a run has that is expected to make ``fps``, and what its decoder becomes for that."""
     if plan.lanes > 1:  # they begin anywhere in the film, which has to be what its index says
-        return frame_count, replaced.wrap_decoder
-    fps, _ = predict_fps(
-        costs, measured_fps=base_fps, lanes=1, cores=len(os.sched_getaffinity(0)), without=replaced.stage
-    )
+        return frame_count, wrap_decoder
     count = max(frame_count, math.ceil(LONG_S * fps))
-    return count, replaced.wrap_decoder or (repeat_decoder(frame_count) if count > frame_count else None)
+    if wrap_decoder is not None or count == frame_count:
+        return count, wrap_decoder
+    # to open NVDEC anew takes as long as dozens of frames: what is behind those asked for comes first
+    return count, repeat_decoder(count if plan.decoder.kind == "nvdec" else frame_count)
 
 
 def mean_costs(runs: Sequence[Sequence[Cost]]) -> list[Cost]:
