@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from helpers import torchvision_stand_in
 from helpers.checkpoints import save_checkpoint, small_network
 from helpers.onnx_runs import run_onnx
 
@@ -23,6 +24,12 @@ from engines.networks.spandrel_file import SpandrelNetwork, inspect_checkpoint, 
 from engines.tiles import film_tiles
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def torchvision() -> None:
+    """Whichever test comes first: an import of spandrel that fails halfway fails ever after."""
+    torchvision_stand_in.install()
 
 
 @cache  # read-only networks; building one takes a second
