@@ -104,19 +104,21 @@ class RingSource:
         ring: The frames.
         frame_count: How many to give.
         step: Time from one to the next, in the film's time base.
+        first: Where in the ring to begin, so that encoders side by side do not all read the same picture at once.
     """
 
     name = "decode"
 
-    def __init__(self, ring: FrameRing, *, frame_count: int, step: int) -> None:
+    def __init__(self, ring: FrameRing, *, frame_count: int, step: int, first: int = 0) -> None:
         numbers = range(len(ring.frames))
         self._ring = ring
         self._order = [*numbers, *numbers[-2:0:-1]]
         self._frame_count = frame_count
         self._step = step
+        self._first = first
 
     def run(self) -> Iterator[Frame]:
         """Yield them."""
         for index in range(self._frame_count):
             stamp = FrameStamp(index=index, pts=index * self._step, duration=self._step)
-            yield self._ring.lend(self._order[index % len(self._order)], stamp=stamp)
+            yield self._ring.lend(self._order[(self._first + index) % len(self._order)], stamp=stamp)

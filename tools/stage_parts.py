@@ -183,9 +183,8 @@ def measure_encoders(plan: JobPlan, ring: FrameRing, *, frame_count: int) -> Flo
         for lane in range(plan.lanes):
             folder = Path(name) / str(lane)
             folder.mkdir()
-            lanes.append(
-                (RingSource(ring, frame_count=share, step=_frame_ticks(plan)), _sink(plan, folder, device=ring.device))
-            )
+            source = RingSource(ring, frame_count=share, step=_frame_ticks(plan), first=lane * share)
+            lanes.append((source, _sink(plan, folder, device=ring.device)))
         graph = run_graph(
             lanes[0],
             more_lanes=lanes[1:],
