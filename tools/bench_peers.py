@@ -5,8 +5,9 @@
 
 All get the same clip (H.264 without sound, cut from FILM), the same network at its own scale, and libx264 with the same
 preset and CRF. They run in turns, ``--repeat`` times, each over a clip of one frame and over the whole clip: the first
-says what a run costs before and after its frames, the difference what a frame costs (``steady``). Memory is that of all
-processes of a program together. Every result is decoded and compared with this project's float32 result: size, number
+says what a run costs before and after its frames, the difference what a frame costs (``steady``). Before that each has
+run once over one frame (``first use``): what compiles or chooses kernels keeps them. Memory is that of all processes of
+a program together. Every result is decoded and compared with this project's float32 result: size, number
 of frames, PSNR of luma; below 35 dB something else was computed.
 
 Written to ``--out`` (``peers-<film>``): ``peers.json``, anew after every program's turn, ``peers.png`` and the results.
@@ -107,6 +108,8 @@ def run_in_turns(
                 continue
             print(f"turn {turn + 1} of {repeat}: {row.name}", file=sys.stderr, flush=True)
             try:
+                if row.first_use is None:
+                    row.first_use = run_once(peer, bench, clip=bench.short, result=out / "one.mp4")
                 row.short.append(run_once(peer, bench, clip=bench.short, result=out / "one.mp4"))
                 row.long.append(run_once(peer, bench, clip=bench.task.clip, result=out / f"{file_name(row.name)}.mp4"))
             except PeerFailed as exc:

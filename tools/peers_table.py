@@ -22,6 +22,8 @@ class Row:
     failure: str = ""
     """Why it gave no result."""
     frames: int = 0
+    first_use: Taken | None = None
+    """The first run of all, over a film of one frame: kernels may be compiled and chosen, and kept for the others."""
     short: list[Taken] = field(default_factory=list)
     """Runs over a film of one frame: everything that a run costs before and after the others."""
     long: list[Taken] = field(default_factory=list)
@@ -55,16 +57,17 @@ class Row:
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
     """Lines of text."""
-    yield f"{'':34} {'fps':>8} {'steady':>8} {'one frame':>10} {'memory':>9} {'PSNR':>8}"
+    yield f"{'':34} {'fps':>8} {'steady':>8} {'first use':>10} {'one frame':>10} {'memory':>9} {'PSNR':>8}"
     for row in rows:
         if row.missing or row.failure:
             yield f"{row.name:34} {'not run: ' + row.missing if row.missing else 'failed: ' + row.failure}"
             continue
         steady = "" if row.steady_fps is None else f"{row.steady_fps:.3g}"
+        first_use = "" if row.first_use is None else f"{row.first_use.seconds:.1f} s"
         quality = "" if row.psnr_db is None else f"{row.psnr_db:.1f} dB"
         yield (
-            f"{row.name:34} {row.fps:8.3g} {steady:>8} {row.first_s:8.1f} s {row.peak_bytes / 2**20:5.0f} MiB "
-            f"{quality:>8}{'  ' + row.flaw if row.flaw else ''}"
+            f"{row.name:34} {row.fps:8.3g} {steady:>8} {first_use:>10} {row.first_s:8.1f} s "
+            f"{row.peak_bytes / 2**20:5.0f} MiB {quality:>8}{'  ' + row.flaw if row.flaw else ''}"
         )
 
 
