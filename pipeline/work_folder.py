@@ -201,14 +201,18 @@ def _lock_existing(work: Path, *, output: Path) -> int | None:
 
 
 def _take_lock(descriptor: int, *, work: Path) -> bool:
-    """Lock a folder; False if another run has it. Waits for a while where that one is ending."""
+    """Lock a folder; False if another run has it.
+
+    Waits for a while where that one is ending, or does not say who it is: then it has just come, or is removing the
+    folder.
+    """
     until_s = time.monotonic() + ENDING_S
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = read_holder(work)
-            if holder is None or not holder.is_ending() or time.monotonic() >= until_s:
+            if (holder is not None and not holder.is_ending()) or time.monotonic() >= until_s:
                 return False
             time.sleep(_LOOK_S)
         else:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -168,6 +170,20 @@ def test_a_holder_that_is_ending_is_waited_for(tmp_path: Path, program: str) -> 
         with open_work_folder(output) as work:
             assert not content_of(work)
         assert not work.exists()
+
+
+def test_a_folder_that_is_being_removed_is_waited_for(tmp_path: Path) -> None:
+    """Its holder's name goes before its lock."""
+    output = tmp_path / "film.mkv"
+    work = work_folder_of(output)
+    work.mkdir()
+    descriptor = os.open(work, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    remover = threading.Timer(0.3, lambda: (work.rmdir(), os.close(descriptor)))
+    remover.start()
+    with open_work_folder(output) as opened:
+        assert not content_of(opened)
+    remover.join()
 
 
 def test_what_a_killed_run_left_is_cleared(tmp_path: Path) -> None:
