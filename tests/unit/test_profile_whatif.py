@@ -170,9 +170,12 @@ def test_nvdec_is_measured_alone_with_as_many_decoders_as_lanes(
     library = NvdecLibrary(gpu)
     monkeypatch.setattr("pipeline.decode.nvdec.load_nvdec", lambda: library)
     network: Any = FakeNetwork(gpu, runner_spec(plan))
-    fps = measure_nvdec(plan, network, frame_count=50, open_gpu=lambda _: (gpu, HostKernels))
+    for attempt in range(1, 6):  # on a busy machine one lane may be through before another gets its turn
+        fps = measure_nvdec(plan, network, frame_count=50, open_gpu=lambda _: (gpu, HostKernels))
+        assert library.opened_count == attempt * lanes and library.open_sessions == 0
+        if fps is not None:
+            break
     assert fps is not None and fps > 0
-    assert library.opened_count == lanes and library.open_sessions == 0
     gpu.check_clean()
     assert measure_nvdec(gpu_plan(host_plan(tmp_path)), network, frame_count=50) is None  # another decoder
 
