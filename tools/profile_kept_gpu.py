@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from engines import Runner
 from engines.gpu import Device, DeviceBuffer, Stream
@@ -22,6 +21,7 @@ from pipeline.graph.stage import Stage, Transform
 from pipeline.plan import JobPlan
 from pipeline.stages import DecodeSource
 from pipeline.wiring import GpuOpener, open_planned_gpu, open_transforms, planned_decoder
+from tools.wrapped import WrappedRunner
 
 ROOM_SHARE = 2
 """What results are kept in: one of so many parts of the memory that a run leaves free."""
@@ -91,7 +91,7 @@ def _fill(kept: KeptTiles, plan: JobPlan, runner: Runner, *, open_gpu: GpuOpener
             batch.release(after=stream.record())
 
 
-class KeptRunner:
+class KeptRunner(WrappedRunner):
     """Copies what was kept in place of computing it. See ``engines.runner.Runner``.
 
     Args:
@@ -100,7 +100,7 @@ class KeptRunner:
     """
 
     def __init__(self, inner: Runner, kept: KeptTiles) -> None:
-        self.spec = inner.spec
+        super().__init__(inner)
         self._kept = kept
         self._threads = threading.local()
 
@@ -116,18 +116,6 @@ class KeptRunner:
             at = pointer + row * self._kept.tile_bytes
             target.copy(self._kept.pointer(slot), at, bytes=self._kept.tile_bytes)
         return FinishedCompletion()
-
-    def close(self) -> None:
-        """Nothing: the network is its opener's."""
-
-    def __enter__(self) -> Self:
-        """Return the network itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing to close."""
 
 
 class _ToldUpscaler:
@@ -151,7 +139,7 @@ class _ToldUpscaler:
             yield batch
 
 
-class FirstTimeRunner:
+class FirstTimeRunner(WrappedRunner):
     """A network that fills every buffer once and leaves it as it is from then on: for frames on a GPU that has no room
     for more.
 
@@ -160,8 +148,7 @@ class FirstTimeRunner:
     """
 
     def __init__(self, inner: Runner) -> None:
-        self.spec = inner.spec
-        self._inner = inner
+        super().__init__(inner)
         self._filled: set[int] = set()
 
     def infer(self, tiles: Any, *, out: Any, stream: Any = None) -> Completion:
@@ -171,15 +158,3 @@ class FirstTimeRunner:
             return FinishedCompletion()
         self._filled.add(pointer)
         return self._inner.infer(tiles, out=out, stream=stream)
-
-    def close(self) -> None:
-        """Nothing: the network is its opener's."""
-
-    def __enter__(self) -> Self:
-        """Return the network itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing to close."""

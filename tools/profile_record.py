@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from engines import Runner
 from engines.gpu import Device
@@ -31,6 +30,7 @@ from tools.profile_samples import Sample, Sampler, read_threads
 from tools.profile_stages import find_ranges, watch_stages
 from tools.traced_gpu import TracedDevice, TracedRunner, trace_kernels
 from tools.traced_stages import TracedSource, TracedTransform
+from tools.wrapped import WrappedDecoder
 
 StageWrapper = Callable[[Sequence[Stage], int], Sequence[Stage]]
 
@@ -60,42 +60,17 @@ class Recorded:
     """How much of that it took to ask the GPU."""
 
 
-class LimitedDecoder:
+class LimitedDecoder(WrappedDecoder):
     """A film that ends after so many frames. See ``pipeline.decode.base.Decoder``."""
 
     def __init__(self, inner: Decoder, *, frame_count: int) -> None:
-        self.info = inner.info
-        self._inner = inner
+        super().__init__(inner)
         self._frame_count = frame_count
-
-    @property
-    def damage(self) -> str | None:
-        """Of the film's decoder."""
-        return self._inner.damage
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Of the film's decoder."""
-        return self._inner.notes
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
         """The film's frames, those behind the limit left out."""
         stop = self._frame_count if stop is None else min(stop, self._frame_count)
         return self._inner.frames(start, stop) if start < stop else iter(())
-
-    def close(self) -> None:
-        """Close the film's decoder."""
-        self._inner.close()
-
-    def __enter__(self) -> Self:
-        """Return the decoder itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the film's decoder."""
-        self.close()
 
 
 def limited_plan(plan: JobPlan, *, frame_count: int) -> JobPlan:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from types import TracebackType
-from typing import Self
 
 from pipeline.decode.base import Decoder
 from pipeline.frames import Frame, FrameStamp
 from pipeline.instruments import DecoderOpener
+from tools.wrapped import WrappedDecoder
 
 
-class RepeatedDecoder:
+class RepeatedDecoder(WrappedDecoder):
     """A film's first frames, decoded again and again, at times that go on. See ``pipeline.decode.base.Decoder``.
 
     Args:
@@ -22,19 +21,8 @@ class RepeatedDecoder:
     """
 
     def __init__(self, inner: Decoder, *, frame_count: int) -> None:
-        self.info = inner.info
-        self._inner = inner
+        super().__init__(inner)
         self._frame_count = frame_count
-
-    @property
-    def damage(self) -> str | None:
-        """Of the film's decoder."""
-        return self._inner.damage
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Of the film's decoder."""
-        return self._inner.notes
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
         """Yield frames from the film's beginning, without an end of their own.
@@ -64,20 +52,6 @@ class RepeatedDecoder:
             if first is None:
                 return
             pts = stamp.pts + (stamp.duration or 1)
-
-    def close(self) -> None:
-        """Close the film's decoder."""
-        self._inner.close()
-
-    def __enter__(self) -> Self:
-        """Return the decoder itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the film's decoder."""
-        self.close()
 
 
 def repeat_decoder(frame_count: int) -> Callable[[DecoderOpener], DecoderOpener]:

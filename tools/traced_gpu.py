@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from engines import Runner
 from engines.gpu import Device, DeviceBuffer, Event, Graph, PinnedBuffer, Stream, TimedEvent
@@ -13,6 +12,7 @@ from pipeline.device.kernels import Kernels
 from pipeline.device.wiring import KernelMaker
 from tools.gpu_overlap import ENGINE
 from tools.gpu_trace import Trace
+from tools.wrapped import WrappedRunner
 
 
 class TracedStream:
@@ -173,12 +173,11 @@ class TracedKernels:
             enqueue()
 
 
-class TracedRunner:
+class TracedRunner(WrappedRunner):
     """A network whose inferences on the GPU's memory are timed. See ``engines.runner.Runner``."""
 
     def __init__(self, inner: Runner, *, trace: Trace, device: Device) -> None:
-        self.spec = inner.spec
-        self._inner = inner
+        super().__init__(inner)
         self._trace = trace
         self._device = device
 
@@ -190,18 +189,6 @@ class TracedRunner:
             ENGINE, self._device.wrap_stream(stream), lambda: self._inner.infer(tiles, out=out, stream=stream)
         )
         return completion
-
-    def close(self) -> None:
-        """Nothing: the network is its opener's."""
-
-    def __enter__(self) -> Self:
-        """Return the runner itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing to close."""
 
 
 def trace_kernels(make_kernels: KernelMaker, *, trace: Trace) -> KernelMaker:

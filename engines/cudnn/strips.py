@@ -251,9 +251,8 @@ def map_pixels(
         box = (cell, kind.slot_pixels, kind.slot_planes, 1, 1)
     swizzle = "128B" if kind.is_swizzled else "NONE"
     numbers = "UINT8" if kind.reads_e4m3 else "FLOAT16"
-    fetched = (
-        64 if kind.inputs * _CELL_BYTES // cell <= 64 else 128
-    )  # bytes of a pixel; more is of channels not asked for
+    # more than a pixel has of the channels that are read would be fetched for nothing
+    fetched_bytes = 64 if kind.inputs * _CELL_BYTES // cell <= 64 else 128
     made = calls.call(
         "cuTensorMapEncodeTiled",
         getattr(driver.CUtensorMapDataType, f"CU_TENSOR_MAP_DATA_TYPE_{numbers}"),
@@ -265,7 +264,7 @@ def map_pixels(
         [driver.cuuint32_t(1)] * len(sizes),
         driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
         getattr(driver.CUtensorMapSwizzle, f"CU_TENSOR_MAP_SWIZZLE_{swizzle}"),
-        getattr(driver.CUtensorMapL2promotion, f"CU_TENSOR_MAP_L2_PROMOTION_L2_{fetched}B"),
+        getattr(driver.CUtensorMapL2promotion, f"CU_TENSOR_MAP_L2_PROMOTION_L2_{fetched_bytes}B"),
         driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
     )
     return (ctypes.c_uint64 * 16)(*(int(word) for word in made.opaque))

@@ -4,9 +4,9 @@
 // A consumer computes 64 neighbouring pixels of a row; pixels are rows of the product. Its columns are the outputs of
 // BLOCKS neighbouring rows of output, all of which one row of input contributes to: the row above, its own, the row below.
 //
-// SWIZZLED: a pixel's 64 channels (128 of e4m3) are 128 bytes in a row, their 16-byte parts exchanged as TMA and wgmma do (bits 4 to 6
-// of an address ^ its bits 7 to 9); entering such rows at any pixel is only another start address. Otherwise a plane of
-// 16 bytes a pixel for each 8 (16) channels. Cells, planes and operands are the same bytes for both types.
+// SWIZZLED: a pixel's 64 channels (128 of e4m3) are 128 bytes in a row, their 16-byte parts exchanged as TMA and wgmma do
+// (bits 4 to 6 of an address ^ its bits 7 to 9); entering such rows at any pixel is only another start address. Otherwise
+// a plane of 16 bytes a pixel for each 8 (16) channels. Cells, planes and operands are the same bytes for both types.
 // Source: PTX ISA 8.7, "Shared memory matrix layout", "Matrix descriptor format", "Swizzling modes".
 #pragma once
 #include "platform.cuh"
